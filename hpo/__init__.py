@@ -1,0 +1,1 @@
+"""Hyperparameter-optimisation studies for fine-tuning pretrained image backbones."""

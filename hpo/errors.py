@@ -1,0 +1,24 @@
+"""What the command line tells people, and the exit code that goes with it.
+
+HpoError (1)               the study or a command failed
+├─ UsageError (2)          bad usage or input: nothing was created
+└─ InterruptedStudy (130)  stopped by the user; it can be resumed
+"""
+
+
+class HpoError(Exception):
+    """A failure that a person can understand: one or two lines that name the cause and the mend."""
+
+    exit_code = 1
+
+
+class UsageError(HpoError):
+    """Something the user gave cannot be used, and nothing was created."""
+
+    exit_code = 2
+
+
+class InterruptedStudy(HpoError):  # noqa: N818 - an interruption is no error
+    """The user stopped the study; the message is the command that goes on."""
+
+    exit_code = 130

@@ -1,0 +1,394 @@
+"""The ledger: a study's Optuna storage, the only truth about it. Nothing else writes to Optuna.
+
+States are Optuna's own. A trial that was interrupted stays RUNNING and is adopted by the next run: the same number and
+parameters, going on from its checkpoint.
+"""
+
+import dataclasses
+import datetime
+import math
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+import search_spaces
+from hpo.errors import HpoError, UsageError
+from hpo.spec import RunOptions, Sampler, StudySpec, differences
+from trainables.config import EpochResult
+
+State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
+
+_SPEC, _RUN, _SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
+_CURVE, _BEST_EPOCH, _ENDING, _ERROR = "curve", "best_epoch", "ending", "error"
+
+SQLITE_WAIT_S = 60
+"""How long a writer waits for a locked SQLite file before it gives up."""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the ledger has it."""
+
+    number: int
+    state: State
+    params: dict[str, Any]
+    curve: tuple[EpochResult, ...]
+    """The epochs that were reported, in order."""
+    host: str | None
+    device: str | None
+    error: str | None
+    """Why a FAIL trial failed."""
+    seconds: float | None
+    """Wall time from its start to its end, interruptions included; None while it runs."""
+
+    @property
+    def best(self) -> EpochResult | None:
+        """The first epoch of the highest validation accuracy; None before the first epoch."""
+        return max(self.curve, key=lambda result: result.val_accuracy, default=None)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial that is to be run, or run on."""
+
+    number: int
+    params: dict[str, Any]
+    reported: int
+    """Epochs that the ledger has already."""
+
+
+class Ledger:
+    """One study in an Optuna storage.
+
+    Invariants, whatever is killed when:
+        - An epoch of a trial is stored once; reporting it again changes nothing.
+        - A trial leaves RUNNING once, by `finish`, for COMPLETE, PRUNED or FAIL. The intended end is written before
+          Optuna is told, so that `adopt_interrupted` can complete what a kill cut short.
+        - What the sampler draws follows from the study's seed, the trial's number and the trials that ended before.
+    """
+
+    def __init__(self, study: optuna.Study, storage: BaseStorage) -> None:
+        self._study = study
+        self._storage = storage
+        self.name = study.study_name
+        self.spec = _stored_spec(study)
+        self.space = search_spaces.from_dict(self.spec.space, f"study {self.name}")
+        self._open: dict[int, _OpenTrial] = {}
+        self._interrupted: deque[FrozenTrial] = deque()
+        self._n_trials = len(self._frozen())
+
+    # -- the study ---------------------------------------------------------------------------------------------
+
+    @property
+    def run_options(self) -> RunOptions:
+        """How the study was run last."""
+        return RunOptions.model_validate(self._study.user_attrs[_RUN])
+
+    @run_options.setter
+    def run_options(self, options: RunOptions) -> None:
+        self._study.set_user_attr(_RUN, options.model_dump())
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """The summary of the splits that was recorded when the study was created."""
+        return dict(self._study.user_attrs[_SPLITS])
+
+    @property
+    def test_looks(self) -> int:
+        """How many models of this study have been scored on held-out test images."""
+        return int(self._study.user_attrs.get(_LOOKS, 0))
+
+    def count_test_look(self) -> None:
+        """Count one more look at held-out test images, before it is taken."""
+        self._study.set_user_attr(_LOOKS, self.test_looks + 1)
+
+    @property
+    def final(self) -> dict[str, Any] | None:
+        """The result of the last retrain; None before the first."""
+        final: dict[str, Any] | None = self._study.user_attrs.get(_FINAL)
+        return final
+
+    @final.setter
+    def final(self, result: dict[str, Any]) -> None:
+        self._study.set_user_attr(_FINAL, result)
+
+    # -- its trials --------------------------------------------------------------------------------------------
+
+    @property
+    def n_trials(self) -> int:
+        """Trials that were started, in whatever state they are."""
+        return self._n_trials
+
+    def records(self) -> list[TrialRecord]:
+        """Return all started trials, by number."""
+        return [_record(trial) for trial in self._frozen()]
+
+    def adopt_interrupted(self) -> list[TrialRecord]:
+        """Queue the trials that an earlier run left RUNNING, so that `ask` gives them out first, and return them.
+
+        Trials that had reached their end, but whose end a kill kept from being told, are finished here and now.
+        """
+        for trial in self._frozen():
+            if trial.state is not TrialState.RUNNING:
+                continue
+            ending = trial.user_attrs.get(_ENDING)
+            if ending is not None:
+                self._open[trial.number] = _OpenTrial(optuna.Trial(self._study, trial._trial_id), _curve(trial))
+                self.finish(trial.number, ending["state"], error=ending["error"])
+            else:
+                self._interrupted.append(trial)
+        return [_record(trial) for trial in self._interrupted]
+
+    def ask(self) -> Assignment:
+        """Return the next trial: an interrupted one, then one that the space wants tried first, then a sampled one."""
+        if self._interrupted:
+            frozen = self._interrupted.popleft()
+            trial = optuna.Trial(self._study, frozen._trial_id)
+            curve = _curve(frozen)
+        else:
+            self._study.sampler = _sampler(self.spec.sampler, self.spec.seed + self._n_trials)
+            if self._n_trials < len(self.space.enqueue) and not self._waiting():
+                self._study.enqueue_trial(dict(self.space.enqueue[self._n_trials]))
+            trial = self._study.ask()
+            curve = []
+            self._n_trials += 1
+        params = search_spaces.suggest(self.space, trial)
+        self._open[trial.number] = _OpenTrial(trial, curve)
+        return Assignment(trial.number, params, len(curve))
+
+    def report(self, number: int, result: EpochResult, *, host: str, device: str) -> bool:
+        """Store one epoch of an open trial; False, and nothing stored, where the ledger has that epoch already."""
+        opened = self._open[number]
+        if result.epoch <= len(opened.curve):
+            return False
+        if result.epoch != len(opened.curve) + 1:
+            raise HpoError(
+                f"trial {number} reported epoch {result.epoch} after epoch {len(opened.curve)} of study {self.name};"
+                " this is a defect of hpo, please report it."
+            )
+        opened.curve.append(result)
+        if (host, device) != opened.place:
+            opened.trial.set_user_attr("host", host)
+            opened.trial.set_user_attr("device", device)
+            opened.place = (host, device)
+        # The value goes last: an epoch counts as reported once Optuna has its value.
+        opened.trial.set_user_attr(_CURVE, [_row(epoch) for epoch in opened.curve])
+        opened.trial.report(result.val_accuracy, step=result.epoch)
+        return True
+
+    def finish(self, number: int, state: Literal["COMPLETE", "PRUNED", "FAIL"], *, error: str | None = None) -> None:
+        """End an open trial: COMPLETE with its best epoch's validation accuracy, or PRUNED, or FAIL with its error."""
+        opened = self._open.pop(number)
+        opened.trial.set_user_attr(_ENDING, {"state": state, "error": error})
+        if error is not None:
+            opened.trial.set_user_attr(_ERROR, error)
+        best = max(opened.curve, key=lambda result: result.val_accuracy, default=None)
+        if best is not None:
+            opened.trial.set_user_attr(_BEST_EPOCH, best.epoch)
+        value = best.val_accuracy if best is not None and state == "COMPLETE" else None
+        self._study.tell(number, value, state=TrialState[state])
+
+    def _frozen(self) -> list[FrozenTrial]:
+        """All trials that were started; one that only waits in Optuna's queue is none of ours yet."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state is not TrialState.WAITING]
+
+    def _waiting(self) -> bool:
+        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+
+@dataclass
+class _OpenTrial:
+    trial: optuna.Trial
+    curve: list[EpochResult]
+    place: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """What a list of studies shows of each."""
+
+    name: str
+    backbone: str
+    dataset: str
+    states: dict[State, int]
+    target: int
+    best_value: float | None
+    test_accuracy: float | None
+    started: datetime.datetime | None
+
+
+def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: dict[str, Any]) -> Ledger:
+    """Create study `name`, or open it where it exists with the same specification.
+
+    Raises:
+        UsageError: The study exists with another specification; the message names each difference.
+        HpoError: The database cannot be used.
+    """
+    storage = connect(url)
+    if name in _names(storage):
+        ledger = _load(storage, name)
+        differing = differences(ledger.spec, spec)
+        if differing:
+            listed = "\n  ".join(differing)
+            raise UsageError(
+                f"study {name} exists with another specification; give this run another --study name,"
+                f" or delete the study with `hpo delete {name}`:\n  {listed}"
+            )
+    else:
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        study.set_metric_names(["val_accuracy"])
+        study.set_user_attr(_SPLITS, splits)
+        study.set_user_attr(_RUN, options.model_dump())
+        study.set_user_attr(_SPEC, spec.model_dump())
+        ledger = Ledger(study, storage)
+    ledger.run_options = options
+    return ledger
+
+
+def open_study(url: str, name: str) -> Ledger:
+    """Open study `name`.
+
+    Raises:
+        UsageError: There is no such study.
+        HpoError: The database cannot be used.
+    """
+    storage = connect(url, must_exist=True)
+    names = _names(storage)
+    if name not in names:
+        known = ", ".join(sorted(names)) or "none yet"
+        raise UsageError(f"there is no study {name}; the studies here are: {known}.")
+    return _load(storage, name)
+
+
+def list_studies(url: str) -> list[StudySummary]:
+    """Return all studies of the database, by name; none where there is no database yet."""
+    if _missing_sqlite_file(url):
+        return []
+    storage = connect(url)
+    ledgers = [_load(storage, name) for name in sorted(_names(storage))]
+    return [summary(ledger) for ledger in ledgers]
+
+
+def summary(ledger: Ledger) -> StudySummary:
+    """Return what a list of studies shows of one."""
+    records = ledger.records()
+    leading = best_records(records, 1)
+    final = ledger.final
+    return StudySummary(
+        name=ledger.name,
+        backbone=ledger.spec.backbone,
+        dataset=ledger.spec.dataset,
+        states=count_states(records),
+        target=ledger.run_options.trials,
+        best_value=leading[0].best.val_accuracy if leading and leading[0].best else None,
+        test_accuracy=final["test_accuracy"] if final else None,
+        started=min((t.datetime_start for t in ledger._frozen() if t.datetime_start), default=None),
+    )
+
+
+def delete(url: str, name: str) -> None:
+    """Delete study `name` and its trials from the database."""
+    optuna.delete_study(study_name=name, storage=connect(url, must_exist=True))
+
+
+def count_states(records: list[TrialRecord]) -> dict[State, int]:
+    """Return how many trials are in each state, zeros included."""
+    counts: dict[State, int] = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0, "RUNNING": 0}
+    for record in records:
+        counts[record.state] += 1
+    return counts
+
+
+def best_records(records: list[TrialRecord], top: int) -> list[TrialRecord]:
+    """Return the `top` trials of the highest best-epoch validation accuracy, best first, the earlier one where equal.
+
+    Only COMPLETE trials count, as in Optuna; PRUNED ones do where none is complete.
+    """
+    complete = [record for record in records if record.state == "COMPLETE"]
+    candidates = complete or [record for record in records if record.state == "PRUNED"]
+    scored = [(record.best.val_accuracy, record) for record in candidates if record.best is not None]
+    return [record for _, record in sorted(scored, key=lambda pair: (-pair[0], pair[1].number))[:top]]
+
+
+def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
+    """Open the database at `url`, an SQLAlchemy address.
+
+    Raises:
+        UsageError: `must_exist`, and there is no such SQLite file.
+        HpoError: It cannot be opened.
+    """
+    if must_exist and _missing_sqlite_file(url):
+        raise UsageError(f"there are no studies at {url} yet; `hpo run` starts one, --studies-dir looks elsewhere.")
+    arguments: dict[str, Any] = {"timeout": SQLITE_WAIT_S} if url.startswith("sqlite:") else {}
+    try:
+        return optuna.storages.get_storage(RDBStorage(url, engine_kwargs={"connect_args": arguments}))
+    except (ImportError, ValueError, RuntimeError) as error:
+        raise HpoError(f"--storage {url}: {error}") from error
+    except optuna.exceptions.StorageInternalError as error:
+        raise HpoError(f"--storage {url}: the database cannot be opened ({error.__cause__ or error}).") from error
+
+
+def _names(storage: BaseStorage) -> list[str]:
+    return [name for name in optuna.get_all_study_names(storage)]  # noqa: C416
+
+
+def _load(storage: BaseStorage, name: str) -> Ledger:
+    return Ledger(optuna.load_study(study_name=name, storage=storage), storage)
+
+
+def _missing_sqlite_file(url: str) -> bool:
+    return url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()
+
+
+def _stored_spec(study: optuna.Study) -> StudySpec:
+    stored = study.user_attrs.get(_SPEC)
+    if stored is None:
+        raise UsageError(f"study {study.study_name} was not made by hpo (it carries no specification).")
+    return StudySpec.model_validate(stored)
+
+
+def _sampler(kind: Sampler, seed: int) -> BaseSampler:
+    """A sampler made anew for each trial: its draws then do not depend on when the study was interrupted."""
+    if kind == "random":
+        return RandomSampler(seed=seed)
+    return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    curve = tuple(_curve(trial))
+    seconds = trial.duration.total_seconds() if trial.duration is not None else None
+    state: State = trial.state.name  # type: ignore[assignment] # WAITING ones are left out by `_frozen`
+    attrs = trial.user_attrs
+    return TrialRecord(
+        trial.number,
+        state,
+        dict(trial.params),
+        curve,
+        attrs.get("host"),
+        attrs.get("device"),
+        attrs.get(_ERROR),
+        seconds,
+    )
+
+
+def _curve(trial: FrozenTrial) -> list[EpochResult]:
+    """The epochs whose value Optuna has; a row that a kill left behind without its value does not count."""
+    rows = (EpochResult(**_numbers(row)) for row in trial.user_attrs.get(_CURVE, []))
+    return [result for result in rows if result.epoch in trial.intermediate_values]
+
+
+def _row(result: EpochResult) -> dict[str, Any]:
+    """JSON has no NaN or infinity: they are kept as text."""
+    row = dataclasses.asdict(result)
+    return {key: value if math.isfinite(value) else str(value) for key, value in row.items()}
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: float(value) if isinstance(value, str) else value for key, value in row.items()}

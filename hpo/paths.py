@@ -1,0 +1,90 @@
+"""Where a study's files lie: names under ``studies/STUDY/`` and the database beside them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo.errors import UsageError
+
+_LONGEST_NAME = 120
+
+
+def studies_dir(option: Path | None) -> Path:
+    """Return the folder of all studies: `option`, else ``$HPO_STUDIES_DIR``, else ``studies`` here; absolute."""
+    return (option or Path(os.environ.get("HPO_STUDIES_DIR") or "studies")).expanduser().absolute()
+
+
+def storage_url(studies: Path, storage: str | None) -> str:
+    """Return the address of the ledger's database: `storage`, else SQLite's ``optuna.db`` among the studies."""
+    return storage or f"sqlite:///{studies / 'optuna.db'}"
+
+
+def check_study_name(name: str) -> str:
+    """Return `name` if it can be the name of a folder inside the studies folder.
+
+    Raises:
+        UsageError: It is empty, hidden, too long, or holds a slash or a character that cannot be printed.
+    """
+    if not name or name.startswith((".", "-")) or len(name.encode()) > _LONGEST_NAME:
+        raise UsageError(
+            f"--study {name!r}: a name of 1 to {_LONGEST_NAME} bytes that starts with neither '.' nor '-' is needed."
+        )
+    if not name.isprintable() or "/" in name or "\\" in name:
+        raise UsageError(
+            f"--study {name!r}: a study's name is a folder's name too, so it may hold anything printable"
+            " but slashes and backslashes."
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """The files of one study."""
+
+    studies: Path
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Everything of the study but its ledger."""
+        return self.studies / self.name
+
+    @property
+    def best(self) -> Path:
+        """The best configuration, as a search space that tries it first."""
+        return self.folder / "best.toml"
+
+    @property
+    def trials(self) -> Path:
+        """One row a trial."""
+        return self.folder / "trials.csv"
+
+    @property
+    def splits(self) -> Path:
+        """Which image belongs to which split."""
+        return self.folder / "splits.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The states of trials that have not ended, where no other place was asked for."""
+        return self.folder / "checkpoints"
+
+    @property
+    def final(self) -> Path:
+        """The retrained model and its held-out test."""
+        return self.folder / "final"
+
+    @property
+    def report(self) -> Path:
+        """Pictures of the study."""
+        return self.folder / "report"
+
+    @property
+    def lock(self) -> Path:
+        """Names the process that runs the study."""
+        return self.folder / ".lock"
+
+    @property
+    def scratch(self) -> Path:
+        """What Ray Tune writes while a study runs; never read again."""
+        return self.folder / ".ray"

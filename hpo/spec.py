@@ -1,0 +1,116 @@
+"""What a study is (StudySpec: its identity, stored once) and how it is run this time (RunOptions)."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from trainables.config import Augment, DataConfig, HeadKind, ModelConfig, Precision, TrialConfig
+
+Sampler = Literal["tpe", "random"]
+
+GRACE_PERIOD = 5
+"""Epochs before ASHA may stop a trial, if the study's longest trial has as many: rungs at 5, 15 and 45 of 50 epochs."""
+REDUCTION_FACTOR = 3.0
+"""ASHA lets the best third of a rung go on (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning",
+uses 4 and finds 2 to 4 alike); with the few trials of a study here, 3 stops less by chance."""
+
+
+class StudySpec(BaseModel):
+    """Everything that decides a study's numbers; two studies of the same specification are the same study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: str
+    weights: str
+    weights_sha256: str | None
+    """Of the weights file, where `weights` is one; None: published or no weights."""
+    head: HeadKind
+    dataset: str
+    image_size: int | None
+    """Side of the square that the network sees, in pixels; None: what the weights' transform gives."""
+    augment: Augment
+    val_fraction: float
+    label_fraction: float
+    splits_sha256: str
+    """Of the training and validation images, in their order."""
+    sampler: Sampler
+    asha: bool
+    grace_period: int
+    """Epochs that every trial may train before ASHA compares it."""
+    reduction_factor: float
+    """One in so many trials of a rung goes on to the next."""
+    precision: Precision
+    seed: int
+    space: dict[str, Any]
+    """The search space, in the structure of its TOML file."""
+
+
+class RunOptions(BaseModel):
+    """How a study is run: where, on how much, for how long. None of it changes what a trial's numbers are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trials: int
+    """The number of trials that the study is to reach."""
+    data_dir: str | None = None
+    """None: each machine's own default."""
+    address: str = "local"
+    """``local``: a Ray of its own; ``auto`` or HOST:PORT: a running cluster."""
+    checkpoints: str | None = None
+    """A folder or fsspec URL; None: the study's own folder, on each machine by itself."""
+    cpus_per_trial: float | None = None
+    """None: a GPU's share of its machine's CPUs, or one CPU where there is no GPU."""
+    gpus_per_trial: float | None = None
+    """None: one where the cluster has GPUs, else none."""
+    concurrency: int | None = None
+    """None: as many trials at a time as the resources allow."""
+    timeout_s: float | None = None
+    """Seconds after which no epoch is started any more; None: no limit."""
+    retrain: bool = True
+
+
+def differences(recorded: StudySpec, asked: StudySpec) -> list[str]:
+    """Return one line for each field in which `asked` is not the specification that a study recorded."""
+    old, new = recorded.model_dump(), asked.model_dump()
+    return [
+        f"{name}: the study has {_shown(old[name])}, this run asks for {_shown(new[name])}"
+        for name in old
+        if old[name] != new[name]
+    ]
+
+
+def trial_config(spec: StudySpec, data_dir: str | None, params: dict[str, Any], number: int) -> TrialConfig:
+    """Return what trial `number` with the sampled `params` trains; its seed follows from the study's and its number."""
+    return TrialConfig(
+        data=data_config(spec, data_dir),
+        model=ModelConfig(
+            backbone=spec.backbone,
+            weights=spec.weights,
+            head=spec.head,
+            freeze_mode=params["freeze_mode"],
+            image_size=spec.image_size,
+        ),
+        learning_rate=params["learning_rate"],
+        batch_size=params["batch_size"],
+        epochs=params["epochs"],
+        augment=spec.augment,
+        precision=spec.precision,
+        seed=spec.seed * 1_000_003 + number,
+    )
+
+
+def data_config(spec: StudySpec, data_dir: str | None) -> DataConfig:
+    """Return the study's dataset and splits, to be found under `data_dir` on the machine that reads it."""
+    return DataConfig(
+        dataset=spec.dataset,
+        data_dir=data_dir,
+        val_fraction=spec.val_fraction,
+        label_fraction=spec.label_fraction,
+        split_seed=spec.seed,
+        fingerprint=spec.splits_sha256,
+    )
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,105 @@
+"""What one trial is told and what it answers: plain frozen records, without torch, so that the driver stays light."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+FreezeMode = Literal["none", "partial", "backbone"]
+HeadKind = Literal["projection", "linear", "paper"]
+Augment = Literal["none", "standard"]
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+
+FREEZE_MODES: tuple[FreezeMode, ...] = ("none", "partial", "backbone")
+
+PAPER_BACKBONES: dict[str, str] = {
+    "simclr": "resnet50",
+    "resnet18": "resnet18",
+    "resnet50": "resnet50",
+    "vgg": "vgg13",
+    "inception": "inception_v3",
+    "vit": "vit_b_32",
+    "swin": "swin_t",
+}
+"""The seven backbones of Jimenez & Hale (2023) by the paper's names, and torchvision's name for each architecture."""
+
+DATASETS: tuple[str, ...] = ("pets", "fashion-mnist", "cifar10", "digits")
+"""The named datasets; ``imagefolder:DIR`` is the fifth kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images a study trains on, and how they are split."""
+
+    dataset: str
+    """One of `DATASETS`, or ``imagefolder:DIR``."""
+    data_dir: str | None = None
+    """Where datasets, weights and image stores lie on this machine; None: see `default_data_dir`."""
+    val_fraction: float = 0.25
+    """Share of the training split that selects (validation), in (0, 1)."""
+    label_fraction: float = 1.0
+    """Share of the training labels that is kept, in (0, 1]; validation and test keep all of theirs."""
+    split_seed: int = 0
+    """Seed of every split."""
+    fingerprint: str | None = None
+    """SHA-256 of the splits that the study recorded; a machine whose files give another is refused. None: no check."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network a trial trains."""
+
+    backbone: str
+    """A name in `PAPER_BACKBONES`, ``torchvision:NAME``, or ``package.module:function``."""
+    weights: str = "default"
+    """``default``, ``none``, a published name, or the path of a .pth, .pt or .safetensors file."""
+    head: HeadKind = "projection"
+    freeze_mode: FreezeMode = "none"
+    image_size: int | None = None
+    """Side of the square that the network sees, in pixels; None: what the weights' own transform gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """All that decides the numbers of one trial: the same configuration gives the same results on the same machine."""
+
+    data: DataConfig
+    model: ModelConfig
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    augment: Augment = "none"
+    precision: Precision = "auto"
+    seed: int = 0
+    threads: int = 1
+    """CPU threads that torch may use: the CPUs that the trial was given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """What one epoch of training gave."""
+
+    epoch: int
+    """Counted from 1."""
+    val_accuracy: float
+    """Share of validation images classified right, in [0, 1]; NaN where there is no validation split."""
+    val_loss: float
+    """Mean cross-entropy over the validation images, in nats; NaN where there is no validation split."""
+    train_loss: float
+    """Mean cross-entropy over the epoch's training images as they were trained on, in nats."""
+    learning_rate: float
+    """Adam's learning rate during this epoch."""
+    seconds: float
+    """Wall time of the epoch, validation included."""
+    images_per_second: float
+    """Training images by the training part's wall time."""
+
+
+def default_data_dir() -> Path:
+    """Return this machine's folder for datasets, weights and image stores: ``$HPO_DATA_DIR``, else ``~/.cache/hpo``."""
+    return Path(os.environ.get("HPO_DATA_DIR") or Path.home() / ".cache" / "hpo")
+
+
+def data_root(data_dir: str | None) -> Path:
+    """Return `data_dir` as an absolute path, or this machine's default where it is None."""
+    return Path(data_dir).expanduser().absolute() if data_dir else default_data_dir()

@@ -1,0 +1,63 @@
+"""Where a trial computes: the device, the precision and the threads of this process."""
+
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from trainables.config import Precision
+from trainables.errors import InputError
+
+_TURING = (7, 5)
+_AMPERE = (8, 0)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The device that a trial runs on and how it counts there."""
+
+    device: torch.device
+    autocast: torch.dtype | None
+    """Type of autocast's fast operations; None: everything in float32."""
+    name: str
+    """What a person calls the device, such as ``NVIDIA GeForce RTX 3060`` or ``cpu (x86_64)``."""
+
+
+def choose(precision: Precision, threads: int) -> Compute:
+    """Choose this process's device and precision, and make its arithmetic repeatable.
+
+    ``auto`` is bfloat16 on GPUs from Ampere on, float16 (with a gradient scaler) on Turing, float32 elsewhere.
+    The GPU's branch has been reviewed but not run: no machine with one was at hand.
+
+    Args:
+        precision: One of ``auto``, ``fp32``, ``fp16``, ``bf16``.
+        threads: CPU threads that torch may use in this process, at least 1.
+
+    Raises:
+        InputError: ``fp16`` was asked for without a GPU.
+    """
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    if not torch.cuda.is_available():
+        if precision == "fp16":
+            raise InputError("--precision fp16 needs a GPU, and this machine has none; use auto, fp32 or bf16.")
+        autocast = torch.bfloat16 if precision == "bf16" else None
+        return Compute(torch.device("cpu"), autocast, f"cpu ({platform.machine()})")
+    device = torch.device("cuda", torch.cuda.current_device())
+    return Compute(device, _gpu_autocast(precision, device), torch.cuda.get_device_name(device))
+
+
+def release_memory() -> None:
+    """Give the GPU memory that the last trial left in torch's cache back to the machine."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _gpu_autocast(precision: Precision, device: torch.device) -> torch.dtype | None:
+    capability = torch.cuda.get_device_capability(device)
+    if precision == "bf16" or (precision == "auto" and capability >= _AMPERE):
+        return torch.bfloat16
+    if precision == "fp16" or (precision == "auto" and capability >= _TURING):
+        return torch.float16
+    return None

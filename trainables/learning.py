@@ -1,0 +1,140 @@
+"""The arithmetic of an epoch: one pass over the training images, one over the images that judge."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from trainables import freeze
+from trainables.backbones import Network, build, geometry
+from trainables.config import TrialConfig
+from trainables.device import Compute, choose
+from trainables.transforms import Geometry, augment, normalise
+
+EVALUATION_BATCH = 64
+"""Images a batch when nothing is learned, as in Jimenez & Hale (2023); it decides no number, only memory."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images ready for a network, with their labels."""
+
+    images: np.ndarray
+    """(N, 3, S, S) uint8, often memory-mapped."""
+    labels: Tensor
+    """(N,) int64 class indices."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network, its optimiser and the way it computes: all that an epoch changes."""
+
+    config: TrialConfig
+    network: Network
+    optimizer: torch.optim.Adam
+    scaler: torch.amp.GradScaler
+    compute: Compute
+    geometry: Geometry
+
+
+def new_learner(config: TrialConfig, classes: int) -> Learner:
+    """Build the network of `config` with a fresh head and its Adam optimiser (PyTorch's defaults but the rate).
+
+    Raises:
+        InputError: The backbone or its weights cannot be used.
+    """
+    compute = choose(config.precision, config.threads)
+    network = build(config.model, classes, data_dir=config.data.data_dir, seed=config.seed)
+    freeze.apply(network, config.model.freeze_mode)
+    network.model.to(compute.device)
+    optimizer = torch.optim.Adam(freeze.trainable_parameters(network), lr=config.learning_rate)
+    scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.autocast is torch.float16)
+    return Learner(
+        config=config,
+        network=network,
+        optimizer=optimizer,
+        scaler=scaler,
+        compute=compute,
+        geometry=geometry(config.model.backbone, config.model.image_size),
+    )
+
+
+def train_epoch(learner: Learner, pixels: Pixels, indices: np.ndarray, epoch: int) -> float:
+    """Train once over the images at `indices`, in an order that (seed, epoch) alone decides.
+
+    The order, the augmentation and dropout all follow from the trial's seed and the epoch's number, so that an epoch
+    that is run again after an interruption gives the same numbers, and a checkpoint needs no random state.
+
+    Returns:
+        The mean cross-entropy of the images as they were trained on, in nats.
+    """
+    config = learner.config
+    seed = _epoch_seed(config.seed, epoch)
+    torch.manual_seed(seed)
+    order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed)).numpy()
+    freeze.train_mode(learner.network, config.model.freeze_mode)
+    total = torch.zeros((), device=learner.compute.device)
+    for batch in _batches(indices[order], config.batch_size):
+        images, labels = _to_device(learner, pixels, batch)
+        if config.augment == "standard":
+            images = augment(images, int(torch.randint(2**31, ()).item()))
+        total += _train_step(learner, images, labels) * len(batch)
+    return float(total) / len(indices)
+
+
+def predict(learner: Learner, pixels: Pixels, indices: np.ndarray) -> Tensor:
+    """Return the logits of the images at `indices`, (len(indices), classes) float32 on the CPU, in eval mode."""
+    learner.network.model.eval()
+    logits = []
+    with torch.inference_mode():
+        for start in range(0, len(indices), EVALUATION_BATCH):
+            images, _ = _to_device(learner, pixels, indices[start : start + EVALUATION_BATCH])
+            logits.append(_forward(learner, images).float())
+        return torch.cat(logits).cpu()
+
+
+def evaluate(learner: Learner, pixels: Pixels, indices: np.ndarray) -> tuple[float, float]:
+    """Return (accuracy in [0, 1], mean cross-entropy in nats) over the images at `indices`."""
+    logits = predict(learner, pixels, indices)
+    labels = pixels.labels[torch.from_numpy(indices)]
+    accuracy = (logits.argmax(dim=1) == labels).double().mean()
+    return float(accuracy), float(cross_entropy(logits.double(), labels))
+
+
+def _train_step(learner: Learner, images: Tensor, labels: Tensor) -> Tensor:
+    """Take one step of Adam and return the batch's mean loss, detached, still on the device."""
+    loss = cross_entropy(_forward(learner, images).float(), labels)
+    learner.optimizer.zero_grad(set_to_none=True)
+    learner.scaler.scale(loss).backward()
+    learner.scaler.step(learner.optimizer)
+    learner.scaler.update()
+    return loss.detach()
+
+
+def _forward(learner: Learner, images: Tensor) -> Tensor:
+    compute = learner.compute
+    with torch.autocast(compute.device.type, dtype=compute.autocast, enabled=compute.autocast is not None):
+        logits: Tensor = learner.network.model(normalise(images, learner.geometry))
+    return logits
+
+
+def _to_device(learner: Learner, pixels: Pixels, batch: np.ndarray) -> tuple[Tensor, Tensor]:
+    device = learner.compute.device
+    images = torch.from_numpy(pixels.images[batch]).to(device)  # (B, 3, S, S) uint8
+    return images, pixels.labels[torch.from_numpy(batch)].to(device)
+
+
+def _batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Cut `indices` into batches; a last batch of one image joins the one before, for batch norm needs two."""
+    starts = list(range(0, len(indices), batch_size))
+    if len(starts) > 1 and len(indices) - starts[-1] == 1:
+        starts.pop()
+    for start, end in zip(starts, [*starts[1:], len(indices)], strict=True):
+        yield indices[start:end]
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint32)[0])
