@@ -137,9 +137,12 @@ class Ledger:
         for trial in self._frozen():
             if trial.state is not TrialState.RUNNING:
                 continue
+            curve = _curve(trial)
             ending = trial.user_attrs.get(_ENDING)
+            if ending is None and curve and curve[-1].epoch >= trial.params["epochs"]:
+                ending = {"state": "COMPLETE", "error": None}
             if ending is not None:
-                self._open[trial.number] = _OpenTrial(optuna.Trial(self._study, trial._trial_id), _curve(trial))
+                self._open[trial.number] = _OpenTrial(optuna.Trial(self._study, trial._trial_id), curve)
                 self.finish(trial.number, ending["state"], error=ending["error"])
             else:
                 self._interrupted.append(trial)

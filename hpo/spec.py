@@ -79,7 +79,9 @@ def differences(recorded: StudySpec, asked: StudySpec) -> list[str]:
     ]
 
 
-def trial_config(spec: StudySpec, data_dir: str | None, params: dict[str, Any], number: int) -> TrialConfig:
+def trial_config(
+    spec: StudySpec, data_dir: str | None, params: dict[str, Any], number: int, threads: int
+) -> TrialConfig:
     """Return what trial `number` with the sampled `params` trains; its seed follows from the study's and its number."""
     return TrialConfig(
         data=data_config(spec, data_dir),
@@ -96,6 +98,7 @@ def trial_config(spec: StudySpec, data_dir: str | None, params: dict[str, Any], 
         augment=spec.augment,
         precision=spec.precision,
         seed=spec.seed * 1_000_003 + number,
+        threads=threads,
     )
 
 

@@ -23,7 +23,7 @@ class Worker(tune.Trainable):  # type: ignore[misc] # Ray ships no types for it
 
     The configuration holds `number` (the trial's), `trial` (a `TrialConfig`), `reported` (epochs that the ledger has
     already) and `checkpoints` (where the study keeps them). A step's result holds the fields of `EpochResult`,
-    `number`, `host`, `device` and `done`.
+    `epochs` (the trial's last), `number`, `host`, `device` and `done`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -47,6 +47,7 @@ class Worker(tune.Trainable):  # type: ignore[misc] # Ray ships no types for it
             "number": self._number,
             "host": ray.util.get_node_ip_address(),
             "device": device_name(),
+            "epochs": self._trial.epochs,
             "done": result.epoch >= self._trial.epochs,
         }
 

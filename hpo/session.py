@@ -1,0 +1,40 @@
+"""Ray for the length of a study: a cluster of its own, or one that runs already."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from hpo.errors import UsageError
+
+
+@contextmanager
+def ray_session(address: str) -> Iterator[list[dict[str, float]]]:
+    """Start Ray (``local``) or join a running cluster (``auto``, HOST:PORT), and yield its machines' resources.
+
+    Raises:
+        UsageError: There is no cluster at `address`.
+    """
+    # Tune's own handler would swallow the first Ctrl-C; its loggers would write files that nobody reads.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address == "local" else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"--address {address}: no Ray cluster can be joined there ({reason});"
+            " start one with `ray start --head`, or leave --address out to run on this machine alone."
+        ) from error
+    try:
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    finally:
+        ray.shutdown()

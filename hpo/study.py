@@ -1,0 +1,56 @@
+"""A study from its ledger to its last trial: Ray Tune runs what the ledger hands out."""
+
+import logging
+import shutil
+
+from ray import tune
+
+from hpo.ledger import Ledger
+from hpo.paths import StudyPaths
+from hpo.placement import Placement
+from hpo.rungs import replay_finished, scheduler
+from hpo.searcher import FailureRecorder, LedgerSearch, Listener
+from hpo.spec import RunOptions
+from hpo.worker import Worker
+
+MAX_FAILURES = 2
+"""How often a trial that raised is started again from its checkpoint before it is recorded as FAIL."""
+
+
+def run_trials(
+    ledger: Ledger, options: RunOptions, paths: StudyPaths, placement: Placement, listener: Listener
+) -> None:
+    """Run the study's trials until it has `options.trials` of them, or its time is over.
+
+    Trials that an earlier run left unfinished go on first. Ray must be up, and the study's lock held.
+    """
+    interrupted = ledger.adopt_interrupted()
+    if not interrupted and ledger.n_trials >= options.trials:
+        return
+    asha = scheduler(ledger.spec, ledger.space.max_epochs)
+    replay_finished(asha, ledger.records())
+    checkpoints = options.checkpoints or str(paths.checkpoints)
+    search = LedgerSearch(ledger, options, asha, interrupted, checkpoints, placement.threads, listener)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    try:
+        tune.Tuner(
+            tune.with_resources(Worker, placement.resources),
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                scheduler=asha,
+                num_samples=-1,
+                max_concurrent_trials=placement.concurrency,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(paths.scratch),
+                stop=lambda _trial_id, _result: search.out_of_time,
+                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+                callbacks=[FailureRecorder(search)],
+                verbose=0,
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(paths.scratch, ignore_errors=True)

@@ -1,0 +1,272 @@
+"""The datasets that a study can train on: their training split, as labelled images that are read on demand."""
+
+import difflib
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torchvision import datasets as tvd
+
+from trainables.config import DATASETS, DataConfig, data_root
+from trainables.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+TEST_FRACTION = 0.2
+"""Share of a dataset without a test split of its own that is held out."""
+DIGITS_TEST_SEED = 0
+"""`digits` has no test split: this fixed seed makes one, the same for all studies."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """The images of one split, not yet decoded."""
+
+    dataset: str
+    ids: tuple[str, ...]
+    """A name for each image, unique and the same on every machine."""
+    labels: np.ndarray
+    """(N,) int64 indices into `classes`."""
+    classes: tuple[str, ...]
+    read: Callable[[int], Image.Image]
+    """Decode image i, as RGB."""
+    paths: tuple[Path, ...] | None
+    """The images' files; None where they have none of their own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the names, labels and classes: the same where the same files lie."""
+        digest = hashlib.sha256(repr((self.dataset.partition(":")[0], self.classes)).encode())
+        for name, label in zip(self.ids, self.labels.tolist(), strict=True):
+            digest.update(f"{name}\0{label}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def subset(self, indices: np.ndarray) -> "LabelledImages":
+        """Return the images at `indices`, in that order."""
+        read, chosen = self.read, indices.tolist()
+        return LabelledImages(
+            dataset=self.dataset,
+            ids=tuple(self.ids[i] for i in chosen),
+            labels=self.labels[indices],
+            classes=self.classes,
+            read=lambda i: read(chosen[i]),
+            paths=None if self.paths is None else tuple(self.paths[i] for i in chosen),
+        )
+
+
+def training_images(data: DataConfig) -> LabelledImages:
+    """Return the training split of `data`, downloaded first where it can be and is not there yet.
+
+    Raises:
+        InputError: The dataset is unknown, missing, or has a class with fewer than two training images.
+    """
+    images = read_split(data, train=True)
+    counts = np.bincount(images.labels, minlength=len(images.classes))
+    if len(images.classes) < 2:
+        raise InputError(f"--dataset {data.dataset}: at least two classes are needed, found {len(images.classes)}.")
+    if counts.min() < 2:
+        name = images.classes[int(counts.argmin())]
+        raise InputError(
+            f"--dataset {data.dataset}: class {name!r} has {counts.min()} training image(s); each class needs at"
+            " least 2, one to train on and one to validate with. Add images or remove the class."
+        )
+    return images
+
+
+def read_split(data: DataConfig, *, train: bool) -> LabelledImages:
+    """Return one split of a dataset. For `training_images` and the held-out test only; nothing else may call it."""
+    root = data_root(data.data_dir)
+    if data.dataset.startswith("imagefolder:"):
+        return _imagefolder(data, train=train)
+    match data.dataset:
+        case "pets":
+            return _pets(root, train=train)
+        case "fashion-mnist":
+            return _fashion_mnist(root, train=train)
+        case "cifar10":
+            return _cifar10(root, train=train)
+        case "digits":
+            return _digits(train=train)
+    near = difflib.get_close_matches(data.dataset, DATASETS, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    known = ", ".join((*DATASETS, "imagefolder:DIR"))
+    raise InputError(f"--dataset {data.dataset}: unknown dataset; {hint}Known are {known}.")
+
+
+def _digits(*, train: bool) -> LabelledImages:
+    """scikit-learn's 1,797 scans of 8x8 pixels, 0..16, stretched to 0..255."""
+    bunch = load_digits()
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    labels = bunch.target.astype(np.int64)
+    training, test = train_test_split(
+        np.arange(len(labels)), test_size=TEST_FRACTION, stratify=labels, random_state=DIGITS_TEST_SEED
+    )
+    chosen = np.sort(training if train else test)
+    return _in_memory("digits", pixels[chosen], labels[chosen], chosen, tuple("0123456789"))
+
+
+def _fashion_mnist(root: Path, *, train: bool) -> LabelledImages:
+    folder = root / "FashionMNIST" / "raw"
+    stem = "train" if train else "t10k"
+    files = [folder / f"{stem}-images-idx3-ubyte", folder / f"{stem}-labels-idx1-ubyte"]
+    _ensure(root, "FashionMNIST", files, lambda: tvd.FashionMNIST(str(root), download=True))
+    pixels = np.frombuffer(files[0].read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28)
+    labels = np.frombuffer(files[1].read_bytes(), np.uint8, offset=8).astype(np.int64)
+    return _in_memory("fashion-mnist", pixels, labels, np.arange(len(labels)), tuple(tvd.FashionMNIST.classes))
+
+
+def _cifar10(root: Path, *, train: bool) -> LabelledImages:
+    folder = root / "cifar-10-batches-py"
+    names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
+    files = [folder / name for name in (*names, "batches.meta")]
+    _ensure(root, "cifar-10-batches-py", files, lambda: tvd.CIFAR10(str(root), download=True))
+    try:
+        # torchvision checks each file's published MD5 before it unpickles it.
+        source = tvd.CIFAR10(str(root), train=train)
+    except RuntimeError as error:
+        raise InputError(f"--dataset cifar10: the files in {folder} are not CIFAR-10's ({error}).") from error
+    labels = np.asarray(source.targets, np.int64)
+    return _in_memory("cifar10", source.data, labels, np.arange(len(labels)), tuple(source.classes))
+
+
+def _pets(root: Path, *, train: bool) -> LabelledImages:
+    """Oxford-IIIT Pet: the listing of a split has lines ``Abyssinian_100 1 1 1``, the breed's number from 1 second."""
+    folder = root / "oxford-iiit-pet"
+    listing = folder / "annotations" / ("trainval.txt" if train else "test.txt")
+    _ensure(
+        root,
+        "oxford-iiit-pet",
+        [folder / "images", listing],
+        lambda: tvd.OxfordIIITPet(str(root), download=True),
+    )
+    rows = [line.split() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+    breeds = {int(row[1]) - 1: " ".join(part.title() for part in row[0].split("_")[:-1]) for row in rows}
+    if sorted(breeds) != list(range(len(breeds))):
+        raise InputError(f"--dataset pets: {listing} does not number its breeds from 1 on; fetch it again.")
+    paths = [folder / "images" / f"{row[0]}.jpg" for row in rows]
+    labels = np.asarray([int(row[1]) - 1 for row in rows], np.int64)
+    classes = tuple(breeds[index] for index in range(len(breeds)))
+    return _files("pets", folder / "images", paths, labels, classes)
+
+
+def _imagefolder(data: DataConfig, *, train: bool) -> LabelledImages:
+    """A folder of class folders, or two of them named ``train`` and ``test``."""
+    folder = Path(data.dataset.partition(":")[2]).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"--dataset {data.dataset}: there is no folder {folder}.")
+    if (folder / "train").is_dir() and (folder / "test").is_dir():
+        return _tree(data.dataset, folder / ("train" if train else "test"))
+    images = _tree(data.dataset, folder)
+    counts = np.bincount(images.labels, minlength=len(images.classes))
+    if counts.min() < 3:
+        name = images.classes[int(counts.argmin())]
+        raise InputError(
+            f"--dataset {data.dataset}: class {name!r} has {counts.min()} image(s); each class needs at least 3 to be"
+            " split into training, validation and test. Add images or remove the class."
+        )
+    held_out = stratified_share(images.labels, TEST_FRACTION, data.split_seed)
+    rest = np.setdiff1d(np.arange(len(images.labels)), held_out)
+    return images.subset(rest if train else held_out)
+
+
+def _tree(dataset: str, folder: Path) -> LabelledImages:
+    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        found = sorted(_images_below(folder / name))
+        if not found:
+            raise InputError(f"--dataset {dataset}: the class folder {folder / name} holds no image.")
+        paths += found
+        labels += [label] * len(found)
+    if not classes:
+        raise InputError(f"--dataset {dataset}: {folder} holds no class folders (one folder of images a class).")
+    return _files(dataset, folder, paths, np.asarray(labels, np.int64), classes)
+
+
+def _images_below(folder: Path) -> Iterable[Path]:
+    suffixes = tvd.folder.IMG_EXTENSIONS
+    return (
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
+    )
+
+
+def stratified_share(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return the sorted indices of `share` of each class, at least one and never all."""
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        chosen.append(members[: min(max(1, round(len(members) * share)), len(members) - 1)])
+    return np.sort(np.concatenate(chosen))
+
+
+
+
+def _in_memory(
+    dataset: str, pixels: np.ndarray, labels: np.ndarray, numbers: np.ndarray, classes: tuple[str, ...]
+) -> LabelledImages:
+    """Wrap (N, H, W) or (N, H, W, 3) uint8 pixels; `numbers` name the images within their dataset."""
+    return LabelledImages(
+        dataset=dataset,
+        ids=tuple(f"{number:05d}" for number in numbers),
+        labels=labels,
+        classes=classes,
+        read=lambda i: Image.fromarray(pixels[i]).convert("RGB"),
+        paths=None,
+    )
+
+
+def _files(
+    dataset: str, folder: Path, paths: list[Path], labels: np.ndarray, classes: tuple[str, ...]
+) -> LabelledImages:
+    files = tuple(paths)
+    return LabelledImages(
+        dataset=dataset,
+        ids=tuple(path.relative_to(folder).as_posix() for path in files),
+        labels=labels,
+        classes=classes,
+        read=lambda i: decode(files[i]),
+        paths=files,
+    )
+
+
+def decode(path: Path) -> Image.Image:
+    """Decode an image file as RGB, its EXIF orientation left alone, as torchvision's ImageFolder does.
+
+    Raises:
+        InputError: The file is missing or no image that can be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image ({error}); mend or remove it.") from error
+
+
+def _ensure(root: Path, folder: str, needed: list[Path], download: Callable[[], object]) -> None:
+    """Let torchvision download a dataset where `needed` is not all there, one process at a time."""
+    if all(path.exists() for path in needed):
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f".{folder}.lock"):
+        if all(path.exists() for path in needed):
+            return
+        logger.info("downloading %s into %s", folder, root)
+        try:
+            download()
+        except (URLError, OSError, RuntimeError) as error:
+            missing = ", ".join(str(path) for path in needed if not path.exists())
+            raise InputError(
+                f"the dataset cannot be downloaded ({error}); bring its files yourself, in torchvision's layout:"
+                f" {missing} (--data-dir names another folder than {root})."
+            ) from error
