@@ -1,0 +1,32 @@
+"""Where search spaces come from: the files of this package, and a user's own."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+from search_spaces.space import SearchSpace, SpaceError, from_dict
+
+_OWN_FILES = frozenset({"simclr", "resnet18", "resnet50", "vgg", "inception", "vit", "swin"})
+
+
+def builtin(backbone: str, weights: str) -> SearchSpace:
+    """Return the search space that comes with a backbone: its own file, or ``default``; ``scratch`` without weights."""
+    name = "scratch" if weights == "none" else backbone if backbone in _OWN_FILES else "default"
+    file = f"{name}.toml"
+    text = files("search_spaces").joinpath(file).read_text(encoding="utf-8")
+    return from_dict(tomllib.loads(text), f"search_spaces/{file}")
+
+
+def load(path: Path, base: SearchSpace) -> SearchSpace:
+    """Read a user's search space; `base` gives the parameters of a file that only enqueues.
+
+    Raises:
+        SpaceError: The file cannot be read or has mistakes; the message lists them all.
+    """
+    try:
+        document = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise SpaceError(f"{path}: cannot be read ({error.strerror or error}); --space takes a TOML file.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SpaceError(f"{path}: is not valid TOML ({error}).") from error
+    return from_dict(document, str(path), base)

@@ -1,0 +1,357 @@
+"""A search space as data, and the checks that a document must pass to become one."""
+
+import difflib
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna.distributions as od
+
+ParamValue = float | int | str
+Distribution = od.FloatDistribution | od.IntDistribution | od.CategoricalDistribution
+
+NAMES = ("learning_rate", "batch_size", "epochs", "freeze_mode")
+FREEZE_MODES = ("none", "partial", "backbone")
+
+_RANGE_KEYS = frozenset({"low", "high", "log", "step", "when"})
+_CHOICE_KEYS = frozenset({"choices", "when"})
+_LARGEST = {"batch_size": 65_536, "epochs": 100_000}
+
+
+class SpaceError(ValueError):
+    """A search space cannot be used; the message has one line a mistake: file, key, what is wrong, what is allowed."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One way to draw a parameter, and when it holds."""
+
+    distribution: Distribution
+    """A constant is a categorical distribution of one choice."""
+    when: Mapping[str, tuple[ParamValue, ...]]
+    """It holds where each of these parameters has one of these values; empty: always."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Where configurations come from."""
+
+    parameters: Mapping[str, tuple[Alternative, ...]]
+    """By name, in an order in which no condition looks ahead. Under every condition one alternative holds."""
+    enqueue: tuple[Mapping[str, ParamValue], ...]
+    """Configurations to try first; what they leave out is sampled."""
+
+    @property
+    def max_epochs(self) -> int:
+        """The most epochs that a trial can have."""
+        return max(int(_largest(alternative.distribution)) for alternative in self.parameters["epochs"])
+
+
+def from_dict(data: Mapping[str, Any], where: str, base: SearchSpace | None = None) -> SearchSpace:
+    """Check a document and return the search space that it describes.
+
+    Args:
+        data: The document, in the structure of the TOML file.
+        where: Its name, for errors.
+        base: Gives the parameters of a document that has none; None: it must have them.
+
+    Raises:
+        SpaceError: It has mistakes; the message lists them all.
+    """
+    problems: list[str] = []
+    for key in data.keys() - {"parameters", "enqueue"}:
+        problems.append(f"{key}: unknown; a search space has [parameters] and [[enqueue]].")
+    if "parameters" not in data and base is not None:
+        parameters = dict(base.parameters)
+    else:
+        parameters = _parameters(data.get("parameters"), problems)
+    _raise(problems, where)
+    enqueue = _enqueue(data.get("enqueue", []), parameters, problems)
+    _raise(problems, where)
+    return SearchSpace(parameters, enqueue)
+
+
+def to_dict(space: SearchSpace) -> dict[str, Any]:
+    """Return `space` in the structure of its TOML file; `from_dict` gives it back."""
+    parameters: dict[str, Any] = {}
+    for name, alternatives in space.parameters.items():
+        described = [_describe(alternative) for alternative in alternatives]
+        parameters[name] = described if len(described) > 1 or "when" in described[0] else described[0]
+    return {"parameters": parameters, "enqueue": [dict(entry) for entry in space.enqueue]}
+
+
+def holding(alternatives: tuple[Alternative, ...], values: Mapping[str, ParamValue]) -> list[Alternative]:
+    """Return the alternatives whose conditions hold under `values`."""
+    return [
+        alternative
+        for alternative in alternatives
+        if all(values.get(name) in allowed for name, allowed in alternative.when.items())
+    ]
+
+
+def _raise(problems: list[str], where: str) -> None:
+    if problems:
+        raise SpaceError("\n".join(f"{where}: {problem}" for problem in problems))
+
+
+def _parameters(table: object, problems: list[str]) -> dict[str, tuple[Alternative, ...]]:
+    if not isinstance(table, Mapping):
+        problems.append(f"parameters: a table with {', '.join(NAMES)} is needed.")
+        return {}
+    for name in table:
+        if name not in NAMES:
+            near = difflib.get_close_matches(str(name), NAMES, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            problems.append(f"parameters.{name}: unknown; {hint}allowed are {', '.join(NAMES)}.")
+    found = {}
+    for name in NAMES:
+        if name not in table:
+            problems.append(f"parameters.{name}: missing; give a range, choices or a constant.")
+        else:
+            found[name] = _alternatives(name, table[name], problems)
+    if problems:
+        return {}
+    return _ordered(found, problems)
+
+
+def _alternatives(name: str, entry: object, problems: list[str]) -> tuple[Alternative, ...]:
+    entries = entry if isinstance(entry, list) and entry and isinstance(entry[0], Mapping) else [entry]
+    several = len(entries) > 1
+    alternatives = []
+    for index, one in enumerate(entries):
+        key = f"parameters.{name}[{index}]" if several else f"parameters.{name}"
+        alternative = _alternative(name, key, one, problems)
+        if alternative is not None:
+            alternatives.append(alternative)
+    categorical = {a.distribution.choices for a in alternatives if isinstance(a.distribution, od.CategoricalDistribution)}
+    mixed = any(not isinstance(a.distribution, od.CategoricalDistribution) for a in alternatives)
+    if len(categorical) > 1 or (categorical and mixed):
+        problems.append(
+            f"parameters.{name}: alternatives must all be ranges, or all have the same choices, because Optuna allows"
+            " one kind a parameter; write a constant as a range with low = high."
+        )
+    return tuple(alternatives)
+
+
+def _alternative(name: str, key: str, entry: object, problems: list[str]) -> Alternative | None:
+    before = len(problems)
+    table = entry if isinstance(entry, Mapping) else {"choices": [entry]}
+    kind = _CHOICE_KEYS if "choices" in table else _RANGE_KEYS
+    for extra in table.keys() - kind:
+        allowed = ", ".join(sorted(kind))
+        problems.append(f"{key}.{extra}: unknown here; allowed are {allowed}.")
+    distribution = _choices(name, key, table, problems) if "choices" in table else _range(name, key, table, problems)
+    when = _when(name, key, table.get("when", {}), problems)
+    if distribution is None or len(problems) > before:
+        return None
+    return Alternative(distribution, when)
+
+
+def _choices(name: str, key: str, table: Mapping[str, Any], problems: list[str]) -> Distribution | None:
+    choices = table["choices"]
+    if not isinstance(choices, list) or not choices:
+        problems.append(f"{key}.choices: a list of at least one value is needed, but it is {choices!r}.")
+        return None
+    wrong = [problem for value in choices if (problem := _wrong_value(name, value))]
+    problems += [f"{key}: {problem}" for problem in wrong]
+    if wrong:
+        return None
+    values = [float(value) if name == "learning_rate" else value for value in choices]
+    if len(set(values)) < len(values):
+        problems.append(f"{key}.choices: each value may stand there once, but it is {choices!r}.")
+        return None
+    return od.CategoricalDistribution(values)
+
+
+def _range(name: str, key: str, table: Mapping[str, Any], problems: list[str]) -> Distribution | None:
+    if name == "freeze_mode":
+        problems.append(f"{key}: choices or a constant is needed, of {', '.join(FREEZE_MODES)}.")
+        return None
+    if "low" not in table or "high" not in table:
+        problems.append(f"{key}: a range needs low and high (or give choices).")
+        return None
+    low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
+    wrong = [f"{end}: {problem}" for end in ("low", "high") if (problem := _wrong_value(name, table[end]))]
+    if not isinstance(log, bool):
+        wrong.append(f"log: true or false is needed, but it is {log!r}.")
+    elif step is not None and log:
+        wrong.append("step: cannot be used with log = true; leave one of them out.")
+    elif step is not None and (problem := _wrong_value(name, step)):
+        wrong.append(f"step: {problem}")
+    problems += [f"{key}.{problem}" for problem in wrong]
+    if wrong:
+        return None
+    if low > high:
+        problems.append(f"{key}: low <= high must hold, but low={low}, high={high}; swap them.")
+        return None
+    if step is not None and not _divides(low, high, step):
+        problems.append(f"{key}.step: high - low must be a multiple of step, but low={low}, high={high}, step={step}.")
+        return None
+    if name == "learning_rate":
+        return od.FloatDistribution(float(low), float(high), log=log, step=None if step is None else float(step))
+    return od.IntDistribution(low, high, log=log, step=1 if step is None else step)
+
+
+def _divides(low: float, high: float, step: float) -> bool:
+    count = (high - low) / step
+    return math.isfinite(count) and math.isclose(count, round(count), rel_tol=1e-9, abs_tol=1e-9)
+
+
+def _wrong_value(name: str, value: object) -> str | None:
+    """Say what is wrong with one value of a parameter; None where nothing is."""
+    if name == "freeze_mode":
+        if isinstance(value, str) and value in FREEZE_MODES:
+            return None
+        return f"one of {', '.join(FREEZE_MODES)} is needed, but it is {value!r}."
+    if name == "learning_rate":
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and 0 < value <= 1e6:  # type: ignore[operator] # `number` says so
+            return None
+        return f"a number above 0 is needed, but it is {value!r}."
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST[name]:
+        return None
+    return f"a whole number from 1 to {_LARGEST[name]} is needed, but it is {value!r}."
+
+
+def _when(name: str, key: str, table: object, problems: list[str]) -> dict[str, tuple[ParamValue, ...]]:
+    if not isinstance(table, Mapping):
+        problems.append(f'{key}.when: a table such as {{ freeze_mode = "none" }} is needed, but it is {table!r}.')
+        return {}
+    conditions = {}
+    for other, values in table.items():
+        if other not in NAMES or other == name:
+            problems.append(f"{key}.when.{other}: another parameter is needed: {', '.join(set(NAMES) - {name})}.")
+            continue
+        allowed = values if isinstance(values, list) else [values]
+        wrong = [problem for value in allowed if (problem := _wrong_value(other, value))]
+        problems += [f"{key}.when.{other}: {problem}" for problem in wrong]
+        if not allowed:
+            problems.append(f"{key}.when.{other}: at least one value is needed.")
+        if not wrong:
+            conditions[other] = tuple(float(v) if other == "learning_rate" else v for v in allowed)
+    return conditions
+
+
+def _ordered(
+    found: dict[str, tuple[Alternative, ...]], problems: list[str]
+) -> dict[str, tuple[Alternative, ...]]:
+    """Order the parameters so that conditions look back only, and check that one alternative holds in every case."""
+    needs = {name: {other for a in alternatives for other in a.when} for name, alternatives in found.items()}
+    ordered: dict[str, tuple[Alternative, ...]] = {}
+    while len(ordered) < len(found):
+        ready = [name for name in found if name not in ordered and needs[name] <= ordered.keys()]
+        if not ready:
+            circle = ", ".join(name for name in found if name not in ordered)
+            problems.append(f"parameters: the conditions of {circle} depend on each other in a circle.")
+            return {}
+        ordered.update((name, found[name]) for name in ready)
+    for name in ordered:
+        _check_conditions(name, ordered, sorted(needs[name]), problems)
+    return ordered
+
+
+def _check_conditions(
+    name: str, space: dict[str, tuple[Alternative, ...]], needs: list[str], problems: list[str]
+) -> None:
+    possible = {other: _values(space[other]) for other in needs}
+    for other, values in possible.items():
+        if values is None:
+            problems.append(f"parameters.{name}.when.{other}: {other} is a range; conditions need choices or a constant.")
+            return
+        named = {value for a in space[name] for value in a.when.get(other, ())}
+        for value in sorted(named - set(values), key=str):
+            problems.append(f"parameters.{name}.when.{other}: {other} is never {value!r}; it can be {list(values)}.")
+    for case in _cases(possible):
+        holds = len(holding(space[name], case))
+        shown = ", ".join(f"{key} = {value!r}" for key, value in case.items()) or "always"
+        if holds == 0:
+            problems.append(f"parameters.{name}: no alternative holds where {shown}; add one.")
+        elif holds > 1:
+            problems.append(f"parameters.{name}: {holds} alternatives hold where {shown}; one must.")
+
+
+def _cases(possible: Mapping[str, tuple[ParamValue, ...] | None]) -> Iterator[dict[str, ParamValue]]:
+    names = list(possible)
+    for values in itertools.product(*(possible[name] or () for name in names)):
+        yield dict(zip(names, values, strict=True))
+
+
+def _values(alternatives: tuple[Alternative, ...]) -> tuple[ParamValue, ...] | None:
+    """Return every value that a parameter of choices can have; None for a range."""
+    values: dict[ParamValue, None] = {}
+    for alternative in alternatives:
+        if not isinstance(alternative.distribution, od.CategoricalDistribution):
+            return None
+        values.update(dict.fromkeys(alternative.distribution.choices))  # type: ignore[arg-type] # checked values
+    return tuple(values)
+
+
+def _enqueue(
+    entries: object, parameters: Mapping[str, tuple[Alternative, ...]], problems: list[str]
+) -> tuple[dict[str, ParamValue], ...]:
+    if not isinstance(entries, list):
+        problems.append("enqueue: a list of tables ([[enqueue]]) is needed.")
+        return ()
+    return tuple(_entry(f"enqueue[{index}]", entry, parameters, problems) for index, entry in enumerate(entries))
+
+
+def _entry(
+    key: str, entry: object, parameters: Mapping[str, tuple[Alternative, ...]], problems: list[str]
+) -> dict[str, ParamValue]:
+    if not isinstance(entry, Mapping):
+        problems.append(f"{key}: a table of parameters is needed, but it is {entry!r}.")
+        return {}
+    checked: dict[str, ParamValue] = {}
+    for name, value in entry.items():
+        if name not in parameters:
+            problems.append(f"{key}.{name}: unknown; allowed are {', '.join(NAMES)}.")
+        elif problem := _wrong_value(name, value):
+            problems.append(f"{key}.{name}: {problem}")
+        else:
+            checked[name] = float(value) if name == "learning_rate" else value
+    for name, value in checked.items():
+        fitting = [a for a in parameters[name] if _compatible(a, checked) and _contains(a.distribution, value)]
+        if not fitting:
+            ranges = " or ".join(_shown(a) for a in parameters[name])
+            problems.append(f"{key}.{name}: {value!r} is not in the search space, which has {ranges}.")
+    return checked
+
+
+def _compatible(alternative: Alternative, values: Mapping[str, ParamValue]) -> bool:
+    return all(name not in values or values[name] in allowed for name, allowed in alternative.when.items())
+
+
+def _contains(distribution: Distribution, value: ParamValue) -> bool:
+    if isinstance(distribution, od.CategoricalDistribution):
+        return value in distribution.choices
+    if isinstance(value, str) or not distribution.low <= value <= distribution.high:
+        return False
+    return distribution.step is None or _divides(distribution.low, value, distribution.step)
+
+
+def _shown(alternative: Alternative) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in _describe(alternative).items() if key != "when")
+
+
+def _describe(alternative: Alternative) -> dict[str, Any]:
+    distribution = alternative.distribution
+    described: dict[str, Any]
+    if isinstance(distribution, od.CategoricalDistribution):
+        described = {"choices": list(distribution.choices)}
+    else:
+        described = {"low": distribution.low, "high": distribution.high}
+        if distribution.log:
+            described["log"] = True
+        elif distribution.step not in (None, 1):
+            described["step"] = distribution.step
+    if alternative.when:
+        described["when"] = {name: list(values) for name, values in alternative.when.items()}
+    return described
+
+
+def _largest(distribution: Distribution) -> float:
+    if isinstance(distribution, od.CategoricalDistribution):
+        return max(value for value in distribution.choices if isinstance(value, int | float))
+    return distribution.high
