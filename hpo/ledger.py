@@ -7,6 +7,7 @@ parameters, going on from its checkpoint.
 import dataclasses
 import datetime
 import math
+import warnings
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,11 @@ class Ledger:
     @final.setter
     def final(self, result: dict[str, Any]) -> None:
         self._study.set_user_attr(_FINAL, result)
+
+    @property
+    def dashboard_path(self) -> str:
+        """The study's page in optuna-dashboard, below its address."""
+        return f"dashboard/studies/{self._study._study_id}"
 
     # -- its trials --------------------------------------------------------------------------------------------
 
@@ -246,7 +252,6 @@ def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: di
             )
     else:
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
-        study.set_metric_names(["val_accuracy"])
         study.set_user_attr(_SPLITS, splits)
         study.set_user_attr(_RUN, options.model_dump())
         study.set_user_attr(_SPEC, spec.model_dump())
@@ -329,6 +334,7 @@ def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
     """
     if must_exist and _missing_sqlite_file(url):
         raise UsageError(f"there are no studies at {url} yet; `hpo run` starts one, --studies-dir looks elsewhere.")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     arguments: dict[str, Any] = {"timeout": SQLITE_WAIT_S} if url.startswith("sqlite:") else {}
     try:
         return optuna.storages.get_storage(RDBStorage(url, engine_kwargs={"connect_args": arguments}))
@@ -361,7 +367,10 @@ def _sampler(kind: Sampler, seed: int) -> BaseSampler:
     """A sampler made anew for each trial: its draws then do not depend on when the study was interrupted."""
     if kind == "random":
         return RandomSampler(seed=seed)
-    return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    with warnings.catch_warnings():
+        # Optuna marks both as experimental; conditional search spaces need `group`.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
@@ -42,12 +43,13 @@ def replay(target: TrialScheduler, trial_id: str, record: TrialRecord) -> None:
         trial_id: The name under which the scheduler will meet the trial again, or any other where it will not.
         record: The trial's epochs.
     """
-    trial = ReplayedTrial(trial_id)
-    target.on_trial_add(None, trial)
+    # Ray's schedulers look at no more of the controller and the trial than this.
+    controller, trial = cast(Any, None), cast(Any, ReplayedTrial(trial_id))
+    target.on_trial_add(controller, trial)
     for result in record.curve:
-        target.on_trial_result(None, trial, dataclasses.asdict(result))
+        target.on_trial_result(controller, trial, dataclasses.asdict(result))
     if record.state in ("COMPLETE", "PRUNED") and record.curve:
-        target.on_trial_complete(None, trial, dataclasses.asdict(record.curve[-1]))
+        target.on_trial_complete(controller, trial, dataclasses.asdict(record.curve[-1]))
 
 
 def replay_finished(target: TrialScheduler, records: Iterable[TrialRecord]) -> None:

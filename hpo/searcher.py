@@ -7,6 +7,7 @@ from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from hpo.checkpoints import CheckpointStore
 from hpo.ledger import Assignment, Ledger, TrialRecord
 from hpo.rungs import METRIC, replay
 from hpo.spec import RunOptions, trial_config
@@ -28,7 +29,7 @@ class Listener(Protocol):
         """A trial left RUNNING."""
 
 
-class LedgerSearch(Searcher):  # type: ignore[misc] # Ray ships no types for it
+class LedgerSearch(Searcher):
     """Hands out the ledger's trials and records what becomes of them.
 
     Ray asks for a trial with `suggest`, tells each epoch with `on_trial_result`, and ends with `on_trial_complete`:
@@ -63,7 +64,7 @@ class LedgerSearch(Searcher):  # type: ignore[misc] # Ray ships no types for it
         """Whether the run's time is over: no trial is started, and none goes on behind its current epoch."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> Any:
         """Return the next trial's configuration for `Worker`, or FINISHED when the study has its trials."""
         if self._left == 0 or self.out_of_time:
             return str(Searcher.FINISHED)
@@ -87,9 +88,7 @@ class LedgerSearch(Searcher):  # type: ignore[misc] # Ray ships no types for it
         """Record an epoch after which the trial goes on."""
         self._record(self.numbers[trial_id], result)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record the end of a trial, unless it failed or the run's time is over, when the next run adopts it."""
         if error or result is None:
             return
@@ -100,14 +99,19 @@ class LedgerSearch(Searcher):  # type: ignore[misc] # Ray ships no types for it
             self.finish(number, "COMPLETE" if complete else "PRUNED")
 
     def finish(self, number: int, state: Any, error: str | None = None) -> None:
-        """Record the end of trial `number` and tell the listener."""
+        """Record the end of trial `number`, drop its checkpoint and tell the listener."""
         self._ledger.finish(number, state, error=error)
+        CheckpointStore(self._checkpoints).remove(number)
         self._listener.ended(number, state)
 
     def _record(self, number: int, result: dict[str, Any]) -> None:
         epoch = EpochResult(**{name: result[name] for name in _EPOCH_FIELDS})
         if self._ledger.report(number, epoch, host=result["host"], device=result["device"]):
             self._listener.epoch(number, epoch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give Ray, which pickles its experiment, nothing to keep: the ledger has it all."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the ledger has it all."""
@@ -116,7 +120,7 @@ class LedgerSearch(Searcher):  # type: ignore[misc] # Ray ships no types for it
         """Restore nothing: the ledger has it all."""
 
 
-class FailureRecorder(Callback):  # type: ignore[misc] # Ray ships no types for it
+class FailureRecorder(Callback):
     """Records a trial that failed after its retries, with the error that Ray keeps apart from the searcher."""
 
     def __init__(self, search: LedgerSearch) -> None:

@@ -1,6 +1,5 @@
 """A study from its ledger to its last trial: Ray Tune runs what the ledger hands out."""
 
-import logging
 import shutil
 
 from ray import tune
@@ -31,7 +30,6 @@ def run_trials(
     replay_finished(asha, ledger.records())
     checkpoints = options.checkpoints or str(paths.checkpoints)
     search = LedgerSearch(ledger, options, asha, interrupted, checkpoints, placement.threads, listener)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
         tune.Tuner(
             tune.with_resources(Worker, placement.resources),
@@ -47,6 +45,7 @@ def run_trials(
                 name="tune",
                 storage_path=str(paths.scratch),
                 stop=lambda _trial_id, _result: search.out_of_time,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
                 callbacks=[FailureRecorder(search)],
                 verbose=0,

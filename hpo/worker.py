@@ -6,7 +6,7 @@ One process serves many trials (Ray's `reuse_actors`), so torch is imported once
 import dataclasses
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import ray
@@ -18,7 +18,7 @@ from trainables.config import EpochResult, TrialConfig
 logger = logging.getLogger(__name__)
 
 
-class Worker(tune.Trainable):  # type: ignore[misc] # Ray ships no types for it
+class Worker(tune.Trainable):
     """Runs the trial that its configuration names.
 
     The configuration holds `number` (the trial's), `trial` (a `TrialConfig`), `reported` (epochs that the ledger has
@@ -58,7 +58,7 @@ class Worker(tune.Trainable):  # type: ignore[misc] # Ray ships no types for it
         self._epochs.close()
         release_memory()
 
-    def _run(self, reported: int) -> Iterator[EpochResult]:
+    def _run(self, reported: int) -> Generator[EpochResult, None, None]:
         from trainables.checkpoint import CheckpointError
         from trainables.trial import run_trial
 

@@ -60,9 +60,10 @@ def from_dict(data: Mapping[str, Any], where: str, base: SearchSpace | None = No
     Raises:
         SpaceError: It has mistakes; the message lists them all.
     """
-    problems: list[str] = []
-    for key in data.keys() - {"parameters", "enqueue"}:
-        problems.append(f"{key}: unknown; a search space has [parameters] and [[enqueue]].")
+    problems = [
+        f"{key}: unknown; a search space has [parameters] and [[enqueue]]."
+        for key in sorted(data.keys() - {"parameters", "enqueue"})
+    ]
     if "parameters" not in data and base is not None:
         parameters = dict(base.parameters)
     else:
@@ -125,7 +126,9 @@ def _alternatives(name: str, entry: object, problems: list[str]) -> tuple[Altern
         alternative = _alternative(name, key, one, problems)
         if alternative is not None:
             alternatives.append(alternative)
-    categorical = {a.distribution.choices for a in alternatives if isinstance(a.distribution, od.CategoricalDistribution)}
+    categorical = {
+        a.distribution.choices for a in alternatives if isinstance(a.distribution, od.CategoricalDistribution)
+    }
     mixed = any(not isinstance(a.distribution, od.CategoricalDistribution) for a in alternatives)
     if len(categorical) > 1 or (categorical and mixed):
         problems.append(
@@ -234,9 +237,7 @@ def _when(name: str, key: str, table: object, problems: list[str]) -> dict[str, 
     return conditions
 
 
-def _ordered(
-    found: dict[str, tuple[Alternative, ...]], problems: list[str]
-) -> dict[str, tuple[Alternative, ...]]:
+def _ordered(found: dict[str, tuple[Alternative, ...]], problems: list[str]) -> dict[str, tuple[Alternative, ...]]:
     """Order the parameters so that conditions look back only, and check that one alternative holds in every case."""
     needs = {name: {other for a in alternatives for other in a.when} for name, alternatives in found.items()}
     ordered: dict[str, tuple[Alternative, ...]] = {}
@@ -258,11 +259,15 @@ def _check_conditions(
     possible = {other: _values(space[other]) for other in needs}
     for other, values in possible.items():
         if values is None:
-            problems.append(f"parameters.{name}.when.{other}: {other} is a range; conditions need choices or a constant.")
+            problems.append(
+                f"parameters.{name}.when.{other}: {other} is a range; conditions need choices or a constant."
+            )
             return
         named = {value for a in space[name] for value in a.when.get(other, ())}
-        for value in sorted(named - set(values), key=str):
-            problems.append(f"parameters.{name}.when.{other}: {other} is never {value!r}; it can be {list(values)}.")
+        problems += [
+            f"parameters.{name}.when.{other}: {other} is never {value!r}; it can be {list(values)}."
+            for value in sorted(named - set(values), key=str)
+        ]
     for case in _cases(possible):
         holds = len(holding(space[name], case))
         shown = ", ".join(f"{key} = {value!r}" for key, value in case.items()) or "always"
@@ -344,7 +349,9 @@ def _describe(alternative: Alternative) -> dict[str, Any]:
         described = {"low": distribution.low, "high": distribution.high}
         if distribution.log:
             described["log"] = True
-        elif distribution.step not in (None, 1):
+        elif distribution.step is not None and (
+            isinstance(distribution, od.FloatDistribution) or distribution.step != 1
+        ):
             described["step"] = distribution.step
     if alternative.when:
         described["when"] = {name: list(values) for name, values in alternative.when.items()}

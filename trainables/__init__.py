@@ -1,1 +1,4 @@
-"""What one trial runs: backbones, weights, data and the training loop. Knows nothing of Ray, Optuna or the command line."""
+"""What one trial runs: backbones, weights, data and the training loop.
+
+It knows nothing of Ray, Optuna or the command line.
+"""

@@ -99,7 +99,7 @@ def build(config: ModelConfig, classes: int, *, data_dir: str | None, seed: int)
             if hasattr(model, name):
                 setattr(model, name, None)
         if hasattr(model, "aux_logits"):
-            model.aux_logits = False
+            setattr(model, "aux_logits", False)  # noqa: B010 - a plain attribute, which Module hides from type checkers
         head_path = _replace(model, slot, config, classes)
     stage = _last_stage(architecture, model, slot)
     return Network(model, head_path, (*stage, f"{slot}.0") if config.head == "paper" else stage)
@@ -200,14 +200,20 @@ def _replace(model: nn.Module, slot: str, config: ModelConfig, classes: int) -> 
         model.set_submodule(slot, head)
         return f"{slot}.2" if config.head == "paper" else slot
     # SqueezeNet classifies by a convolution in front of its pooling.
+    assert isinstance(original, nn.Sequential)
     dropout, convolution, _, pooling = original
     if config.head == "paper":
         flat = nn.Sequential(original, nn.Flatten())
         model.set_submodule(slot, new_head("paper", PAPER_LOGITS, classes, flat))
         return f"{slot}.2"
-    head = new_head(config.head, convolution.in_channels, classes, None)
+    head = new_head(config.head, _channels(convolution), classes, None)
     model.set_submodule(slot, nn.Sequential(dropout, pooling, nn.Flatten(), head))
     return f"{slot}.3"
+
+
+def _channels(convolution: nn.Module) -> int:
+    assert isinstance(convolution, nn.Conv2d)
+    return convolution.in_channels
 
 
 def _last_stage(architecture: str, model: nn.Module, slot: str) -> tuple[str, ...]:

@@ -42,9 +42,7 @@ def restore(blob: bytes, learner: Learner, schedule: ReduceLROnPlateau) -> list[
         CheckpointError: `blob` cannot be read, or was written by a trial of another configuration.
     """
     try:
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(blob), map_location=learner.compute.device, weights_only=True
-        )
+        state: dict[str, Any] = torch.load(io.BytesIO(blob), map_location=learner.compute.device, weights_only=True)
         identity = state["config"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"the checkpoint cannot be read ({error})") from error

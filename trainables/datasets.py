@@ -194,9 +194,7 @@ def _tree(dataset: str, folder: Path) -> LabelledImages:
 def _images_below(folder: Path) -> Iterable[Path]:
     suffixes = tvd.folder.IMG_EXTENSIONS
     return (
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
+        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
     )
 
 
@@ -208,8 +206,6 @@ def stratified_share(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
         members = generator.permutation(np.flatnonzero(labels == label))
         chosen.append(members[: min(max(1, round(len(members) * share)), len(members) - 1)])
     return np.sort(np.concatenate(chosen))
-
-
 
 
 def _in_memory(

@@ -108,7 +108,7 @@ def _train_step(learner: Learner, images: Tensor, labels: Tensor) -> Tensor:
     """Take one step of Adam and return the batch's mean loss, detached, still on the device."""
     loss = cross_entropy(_forward(learner, images).float(), labels)
     learner.optimizer.zero_grad(set_to_none=True)
-    learner.scaler.scale(loss).backward()
+    learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
     return loss.detach()

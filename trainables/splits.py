@@ -1,6 +1,8 @@
 """How the training split is divided: a stratified, seeded share validates, the rest trains."""
 
+import csv
 import hashlib
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +56,16 @@ def summary(images: LabelledImages, splits: Splits) -> dict[str, Any]:
         "classes": list(images.classes),
         "sha256": splits.fingerprint,
     }
+
+
+def listing(images: LabelledImages, splits: Splits) -> str:
+    """Return a CSV table of the images of both splits: ``split,image,class``."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["split", "image", "class"])
+    for name, indices in (("train", splits.train), ("validation", splits.validation)):
+        writer.writerows([name, images.ids[i], images.classes[images.labels[i]]] for i in indices)
+    return buffer.getvalue()
 
 
 def _check_fractions(data: DataConfig) -> None:

@@ -63,9 +63,7 @@ def run_trial(
         yield result
 
 
-def run_epoch(
-    learner: Learner, pixels: Pixels, train: np.ndarray, validation: np.ndarray, epoch: int
-) -> EpochResult:
+def run_epoch(learner: Learner, pixels: Pixels, train: np.ndarray, validation: np.ndarray, epoch: int) -> EpochResult:
     """Train over the images at `train` once and judge by those at `validation`; with none, those figures are NaN."""
     learning_rate = float(learner.optimizer.param_groups[0]["lr"])
     start = time.perf_counter()

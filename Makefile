@@ -1,0 +1,29 @@
+# Each target sets up what it needs; a second run installs nothing again.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check clean
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: .venv/.installed
+	@echo "No pretrained encoder can be had without a download, so the demo studies a ResNet-18 from random weights."
+	$(BIN)/hpo run --backbone resnet18 --dataset digits --weights none --image-size 32 \
+	    --space docs/demo.toml --trials 12 --study demo
+
+test: .venv/.installed
+	$(BIN)/pytest -m "not slow"
+
+test-slow: .venv/.installed
+	$(BIN)/pytest -m slow
+
+check: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

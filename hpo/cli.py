@@ -1,0 +1,368 @@
+"""The command line: its options, its exit codes, and one-line errors. Nothing heavy is imported before it is needed."""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from hpo import paths as study_paths
+from hpo.errors import HpoError, UsageError
+
+logger = logging.getLogger("hpo")
+
+app = typer.Typer(
+    name="hpo",
+    help="Hyperparameter-optimisation studies for fine-tuning pretrained image backbones.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="--debug, anywhere, shows the traceback of an error. Exit codes: 0 done, 1 failed, 2 bad usage or input,"
+    " 130 interrupted.",
+)
+
+StudiesDir = Annotated[
+    Path | None, typer.Option(help="Folder of all studies; default: $HPO_STUDIES_DIR, else ./studies.")
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="Database of the studies, an SQLAlchemy URL; default: STUDIES_DIR/optuna.db."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
+
+
+@app.command()
+def run(
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="simclr, resnet18, resnet50, vgg, inception, vit, swin, torchvision:NAME, or package.module:function."
+        ),
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="Trials that the study is to reach.")],
+    study: Annotated[str | None, typer.Option(help="The study's name; default: BACKBONE-DATASET.")] = None,
+    dataset: Annotated[str, typer.Option(help="pets, fashion-mnist, cifar10, digits, or imagefolder:DIR.")] = "pets",
+    data_dir: Annotated[
+        str | None,
+        typer.Option(help="Datasets, weights, decoded images; default: $HPO_DATA_DIR, else ~/.cache/hpo."),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="default, none, a published name, or a file.")] = "default",
+    space: Annotated[Path | None, typer.Option(help="A search space of your own, a TOML file.")] = None,
+    head: Annotated[str, typer.Option(help="projection, linear or paper.")] = "projection",
+    augment: Annotated[str, typer.Option(help="none or standard (random crop and flip).")] = "none",
+    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the network's input, in pixels.")] = None,
+    val_fraction: Annotated[float, typer.Option(help="Share of the training split that validates.")] = 0.25,
+    label_fraction: Annotated[float, typer.Option(help="Share of the training labels that is kept.")] = 1.0,
+    sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
+    grace_period: Annotated[
+        int | None, typer.Option(min=1, help="Epochs before ASHA may stop a trial; default 5.")
+    ] = None,
+    reduction_factor: Annotated[
+        float | None, typer.Option(help="ASHA lets one in so many trials go on; default 3.")
+    ] = None,
+    no_asha: Annotated[bool, typer.Option("--no-asha", help="Stop no trial early.")] = False,
+    address: Annotated[str, typer.Option(help="local, auto, or HOST:PORT of a Ray cluster.")] = "local",
+    storage: Storage = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(help="Folder or fsspec URL for trials' checkpoints; default: the study's own."),
+    ] = None,
+    studies_dir: StudiesDir = None,
+    cpus_per_trial: Annotated[float | None, typer.Option(min=0.1, help="CPUs of each trial.")] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(min=0.0, help="GPUs of each trial; may be a share.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")] = "auto",
+    timeout: Annotated[str | None, typer.Option(help="Start no epoch after this time: 90s, 45m, 8h, 1h30m.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the splits, the sampler and the trials.")] = 0,
+    no_retrain: Annotated[bool, typer.Option("--no-retrain", help="Leave the held-out test alone.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a study: sample, train and stop trials; retrain the best; report its held-out test accuracy."""
+    _one_of("--head", head, ("projection", "linear", "paper"))
+    _one_of("--augment", augment, ("none", "standard"))
+    _one_of("--sampler", sampler, ("tpe", "random"))
+    _one_of("--precision", precision, ("auto", "fp32", "fp16", "bf16"))
+    if reduction_factor is not None and not reduction_factor > 1:
+        raise UsageError(f"--reduction-factor must be above 1, but is {reduction_factor:g}.")
+    timeout_s = None if timeout is None else parse_duration(timeout)
+    name = study_paths.check_study_name(study or _default_name(backbone, dataset))
+    folder = study_paths.studies_dir(studies_dir)
+    files = study_paths.StudyPaths(folder, name)
+
+    from hpo.run import Asked, start
+    from hpo.spec import RunOptions
+
+    asked = Asked.model_validate(
+        {
+            "backbone": backbone,
+            "dataset": dataset,
+            "weights": weights,
+            "space": space,
+            "head": head,
+            "augment": augment,
+            "image_size": image_size,
+            "val_fraction": val_fraction,
+            "label_fraction": label_fraction,
+            "sampler": sampler,
+            "asha": not no_asha,
+            "grace_period": grace_period,
+            "reduction_factor": reduction_factor,
+            "precision": precision,
+            "seed": seed,
+        }
+    )
+    options = RunOptions(
+        trials=trials,
+        data_dir=data_dir and str(Path(data_dir).expanduser().absolute()),
+        address=address,
+        checkpoints=checkpoints,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        concurrency=concurrency,
+        timeout_s=timeout_s,
+        retrain=not no_retrain,
+    )
+    _conclude(start(asked, options, files, study_paths.storage_url(folder, storage)), as_json)
+
+
+@app.command()
+def resume(
+    study: StudyName,
+    trials: Annotated[int | None, typer.Option(min=1, help="A higher target.")] = None,
+    studies_dir: StudiesDir = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a study where it stopped."""
+    from hpo.ledger import open_study
+    from hpo.run import resume as go_on
+
+    files, url = _located(study, studies_dir, storage)
+    _conclude(go_on(open_study(url, study), trials, files), as_json)
+
+
+@app.command()
+def status(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
+    studies_dir: StudiesDir = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show all studies, or one."""
+    from hpo import status as tables
+    from hpo.ledger import list_studies, open_study, summary
+    from hpo.run import summarise
+
+    files, url = _located(study or "-", studies_dir, storage)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    if study is None:
+        studies = list_studies(url)
+        if as_json:
+            _print_json({"studies": [summarise(open_study(url, one.name), 0.0) for one in studies]})
+        elif studies:
+            tables.show_studies(studies, console)
+        else:
+            logger.info("no studies in %s yet; `hpo run` starts one", files.studies)
+        return
+    ledger = open_study(url, study)
+    if as_json:
+        _print_json(summarise(ledger, 0.0))
+        return
+    tables.show_studies([summary(ledger)], console)
+    console.print()
+    tables.show_study(ledger, console)
+
+
+@app.command()
+def retrain(
+    study: StudyName,
+    seeds: Annotated[int, typer.Option(min=1, help="Models to train; mean and deviation are reported.")] = 1,
+    top: Annotated[
+        int, typer.Option(min=1, help="Train so many of the best again and let validation choose among them.")
+    ] = 1,
+    on: Annotated[str, typer.Option(help="train+val or train.")] = "train+val",
+    studies_dir: StudiesDir = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Retrain a study's best configuration and look at held-out test."""
+    _one_of("--on", on, ("train+val", "train"))
+    from hpo.ledger import open_study
+    from hpo.run import retrain_again
+
+    files, url = _located(study, studies_dir, storage)
+    ledger = open_study(url, study)
+    _conclude(
+        retrain_again(ledger, files, seeds=seeds, top=top, on="train" if on == "train" else "train+val"),
+        as_json,
+    )
+
+
+@app.command()
+def export(
+    study: StudyName,
+    form: Annotated[str, typer.Option("--format", help="toml (a search space), json, yaml or csv.")] = "toml",
+    top: Annotated[int, typer.Option(min=1, help="How many of the best configurations.")] = 1,
+    output: Annotated[Path | None, typer.Option(help="A file; default: stdout.")] = None,
+    studies_dir: StudiesDir = None,
+    storage: Storage = None,
+) -> None:
+    """Print the best configurations of a study."""
+    _one_of("--format", form, ("toml", "json", "yaml", "csv"))
+    from hpo import export as exports
+    from hpo.ledger import open_study
+
+    _, url = _located(study, studies_dir, storage)
+    text = exports.export(open_study(url, study), form, top)  # type: ignore[arg-type] # checked above
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        exports.replace_text(output, text)
+
+
+@app.command()
+def dashboard(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other machines need more than loopback.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    studies_dir: StudiesDir = None,
+    storage: Storage = None,
+) -> None:
+    """Watch studies in optuna-dashboard, also while they run."""
+    from hpo.dashboard import serve
+    from hpo.ledger import open_study
+
+    _, url = _located(study or "-", studies_dir, storage)
+    page = open_study(url, study).dashboard_path if study is not None else ""
+    serve(url, host, port, page)
+
+
+@app.command()
+def delete(
+    study: StudyName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    studies_dir: StudiesDir = None,
+    storage: Storage = None,
+) -> None:
+    """Delete a study: its trials, its models, its folder."""
+    from hpo.delete import delete as remove
+    from hpo.ledger import open_study
+
+    files, url = _located(study, studies_dir, storage)
+    trials = open_study(url, study).n_trials
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"study {study} has {trials} trials; say --yes to delete it.")
+        typer.confirm(f"Delete study {study} with its {trials} trials and {files.folder}?", abort=True, err=True)
+    remove(url, files)
+    logger.info("deleted study %s", study)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    _configure_logging(debug)
+    sys.exit(_guarded(lambda: typer.main.get_command(app).main(arguments, "hpo", standalone_mode=False), debug))
+
+
+def parse_duration(text: str) -> float:
+    """Return a time such as ``90s``, ``45m``, ``8h`` or ``1h30m`` in seconds.
+
+    Raises:
+        UsageError: It is no such time.
+    """
+    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    if not text or match is None:
+        raise UsageError(f"--timeout {text}: a time such as 90s, 45m, 8h or 1h30m is needed.")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def _guarded(command: Callable[[], Any], debug: bool) -> int:
+    """Run `command`; turn what it raises into one or two lines on stderr and an exit code."""
+    try:
+        code = command()
+        return code if isinstance(code, int) else 0
+    except typer.TyperException as error:
+        describe = getattr(error, "format_message", error.__str__)
+        return _fail(describe(), 2)
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except HpoError as error:
+        if debug and error.exit_code == 1:
+            logger.exception("the command failed")
+        return _fail(str(error), error.exit_code)
+    except ValueError as error:
+        # The packages below raise their own kinds of ValueError for a user's mistake.
+        if type(error).__name__ not in ("InputError", "SpaceError"):
+            raise
+        return _fail(str(error), 2)
+
+
+def _fail(message: str, code: int) -> int:
+    prefix = "" if code == 130 else "error: "
+    sys.stderr.write(f"{prefix}{message}\n")
+    return code
+
+
+def _configure_logging(debug: bool) -> None:
+    """Progress goes to stderr as plain lines; other packages only speak up when something is wrong."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING)
+    for name in ("hpo", "trainables", "search_spaces"):
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def _located(study: str, studies_dir: Path | None, storage: str | None) -> tuple[study_paths.StudyPaths, str]:
+    folder = study_paths.studies_dir(studies_dir)
+    return study_paths.StudyPaths(folder, study), study_paths.storage_url(folder, storage)
+
+
+def _default_name(backbone: str, dataset: str) -> str:
+    """BACKBONE-DATASET; of a folder, its name."""
+    folder = dataset.partition(":")[2]
+    return f"{backbone.replace('/', '-')}-{Path(folder).expanduser().absolute().name if folder else dataset}"
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{option} {value}: allowed are {', '.join(allowed)}.")
+
+
+def _conclude(summary: dict[str, Any], as_json: bool) -> None:
+    """Print a study's result on stdout."""
+    if as_json:
+        _print_json(summary)
+        return
+    from hpo.status import test_line
+
+    counts = ", ".join(f"{count} {state}" for state, count in summary["trials"].items() if count)
+    lines = [f"study {summary['study']}: {counts}"]
+    best, final = summary["best"], summary["final"]
+    if best is not None:
+        params = ", ".join(f"{name} {_short(value)}" for name, value in best["params"].items())
+        lines.append(
+            f"best: trial {best['number']}, validation accuracy {best['val_accuracy']:.4f} at epoch"
+            f" {best['best_epoch']} ({params})"
+        )
+    if final is not None:
+        lines += [test_line(final), f"model: {os.path.relpath(final['model'])}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")

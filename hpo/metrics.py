@@ -1,0 +1,49 @@
+"""What is said of a model on held-out test images: accuracy with its interval, and the classification report."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score, classification_report, confusion_matrix
+
+
+@dataclass(frozen=True)
+class TestMetrics:
+    """A model's score on held-out test images."""
+
+    accuracy: float
+    """Share of images classified right."""
+    ci95: tuple[float, float]
+    """95 % Wilson score interval of the accuracy."""
+    mean_per_class_accuracy: float
+    """Mean of the classes' recalls, the measure of the transfer-learning literature."""
+    images: int
+    report: dict[str, Any]
+    """scikit-learn's classification report, by class."""
+    report_text: str
+    """The same, as scikit-learn prints it."""
+    confusion: np.ndarray
+    """(C, C) int64, true classes by row."""
+
+
+def measure(labels: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...]) -> TestMetrics:
+    """Score (N,) predicted class indices against the true ones."""
+    right = int((labels == predicted).sum())
+    indices = list(range(len(classes)))
+    arguments: dict[str, Any] = {"labels": indices, "target_names": list(classes), "zero_division": 0}
+    return TestMetrics(
+        accuracy=right / len(labels),
+        ci95=wilson_interval(right, len(labels)),
+        mean_per_class_accuracy=float(balanced_accuracy_score(labels, predicted)),
+        images=len(labels),
+        report=classification_report(labels, predicted, output_dict=True, **arguments),
+        report_text=classification_report(labels, predicted, digits=3, **arguments),
+        confusion=confusion_matrix(labels, predicted, labels=indices),
+    )
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of `right` out of `total` (Wilson 1927; Brown, Cai & DasGupta 2001)."""
+    interval = binomtest(right, total).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,136 @@
+"""What a person sees while a study runs: a live table on a terminal, plain lines anywhere else."""
+
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hpo.ledger import Assignment, TrialRecord, best_records, count_states
+from trainables.config import EpochResult
+
+
+@dataclass
+class _Row:
+    assignment: Assignment
+    last: EpochResult | None = None
+    best: EpochResult | None = None
+
+
+@dataclass
+class Progress:
+    """Shows a study's trials as they start, report and end; writes to stderr, so that stdout holds results only."""
+
+    study: str
+    target: int
+    records: list[TrialRecord]
+    """The trials that an earlier run left, with which counting begins."""
+    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+
+    def __post_init__(self) -> None:
+        """Begin counting where the ledger stands."""
+        counts = count_states(self.records)
+        self._counts = {state: counts[state] for state in ("COMPLETE", "PRUNED", "FAIL")}
+        self._best: tuple[int, EpochResult] | None = None
+        for record in best_records(self.records, 1):
+            if record.best is not None:
+                self._best = (record.number, record.best)
+        self._running: dict[int, _Row] = {}
+        self._ended_here = 0
+        self._started_at = time.monotonic()
+        # Rows change with every epoch, so the screen is drawn when it has to be, and the clock twice a second.
+        self._live = Live(console=self.console, get_renderable=self._table, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> "Progress":
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def started(self, assignment: Assignment) -> None:
+        """Add a running trial."""
+        self._running[assignment.number] = _Row(assignment)
+        self._line(f"trial {assignment.number} {'goes on' if assignment.reported else 'starts'}: {_shown(assignment)}")
+
+    def epoch(self, number: int, result: EpochResult) -> None:
+        """Show a running trial's newest epoch."""
+        row = self._running[number]
+        row.last = result
+        if row.best is None or result.val_accuracy > row.best.val_accuracy:
+            row.best = result
+
+    def ended(self, number: int, state: str) -> None:
+        """Count an ended trial."""
+        row = self._running.pop(number)
+        self._counts[state] += 1
+        self._ended_here += 1
+        leads = self._best is None or (row.best and row.best.val_accuracy > self._best[1].val_accuracy)
+        if state == "COMPLETE" and row.best and leads:
+            self._best = (number, row.best)
+        self._line(f"trial {number} {state}{_reached(row)} | {self._summary()}")
+
+    def _line(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self.console.print(text, soft_wrap=True, markup=False)
+
+    def _summary(self) -> str:
+        done = sum(self._counts.values())
+        parts = [f"{done}/{self.target} trials"]
+        if self._best:
+            parts.append(f"best {self._best[1].val_accuracy:.4f} (trial {self._best[0]})")
+        left = self._seconds_left(done)
+        if left is not None:
+            parts.append(f"about {duration(left)} left")
+        return " | ".join(parts)
+
+    def _seconds_left(self, done: int) -> float | None:
+        if not self._ended_here or done >= self.target:
+            return None
+        return (time.monotonic() - self._started_at) / self._ended_here * (self.target - done)
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for column in ("trial", "learning rate", "batch", "freeze", "epoch", "accuracy"):
+            table.add_column(column, justify="left" if column == "freeze" else "right")
+        for number, row in sorted(self._running.items()):
+            params, last = row.assignment.params, row.last
+            table.add_row(
+                str(number),
+                f"{params['learning_rate']:.2g}",
+                str(params["batch_size"]),
+                str(params["freeze_mode"]),
+                f"{last.epoch if last else row.assignment.reported}/{params['epochs']}",
+                f"{last.val_accuracy:.4f}" if last else "-",
+            )
+        states = ", ".join(f"{count} {state}" for state, count in self._counts.items())
+        heading = f"{self.study}: {states}, {len(self._running)} RUNNING | {self._summary()}"
+        return Group(Text(heading, style="bold"), table)
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: ``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _shown(assignment: Assignment) -> str:
+    params = assignment.params
+    return (
+        f"learning rate {params['learning_rate']:.2g}, batch size {params['batch_size']},"
+        f" {params['epochs']} epochs, freeze mode {params['freeze_mode']}"
+    )
+
+
+def _reached(row: _Row) -> str:
+    if row.last is None:
+        return ""
+    return f" at epoch {row.last.epoch}/{row.assignment.params['epochs']}, validation {row.last.val_accuracy:.4f}"

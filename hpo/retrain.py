@@ -1,0 +1,211 @@
+"""The end of a study: the best configuration is trained once more, and then looks at held-out test images.
+
+This module alone evaluates on them. Every look is counted in the ledger before it is taken.
+"""
+
+import dataclasses
+import json
+import logging
+import shutil
+import statistics
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+import tomli_w
+
+from hpo.errors import HpoError
+from hpo.ledger import Ledger, TrialRecord, best_records
+from hpo.metrics import TestMetrics, measure
+from hpo.paths import StudyPaths
+from hpo.placement import Placement
+from hpo.report.figures import draw_confusion
+from hpo.spec import trial_config
+from trainables.config import EpochResult, TrialConfig
+
+logger = logging.getLogger(__name__)
+
+RetrainOn = Literal["train+val", "train"]
+_SEED_STRIDE = 7_919
+"""Between the seeds of repeated retrains; a prime apart from the stride between trials."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What one retrain brought back."""
+
+    model: bytes
+    """A safetensors file."""
+    test: TestMetrics
+    classes: tuple[str, ...]
+    predictions: tuple[tuple[str, int, int], ...]
+    """(image, true class, predicted class) of each test image."""
+
+
+def retrain(
+    ledger: Ledger,
+    paths: StudyPaths,
+    placement: Placement,
+    *,
+    seeds: int = 1,
+    top: int = 1,
+    on: RetrainOn = "train+val",
+) -> dict[str, Any]:
+    """Retrain the best configuration, look at held-out test, and write the study's ``final`` folder.
+
+    Args:
+        ledger: A study with at least one trial that has an epoch.
+        paths: Where its files go.
+        placement: What each retrain asks of Ray, which must be up.
+        seeds: How many models are trained; the first is kept, and test accuracy gets a mean and a deviation.
+        top: How many of the best configurations are first trained again on the training split, with another seed;
+            the one of the highest validation accuracy is chosen.
+        on: Whether the final model learns from the validation images too.
+
+    Returns:
+        The ledger's record of it: `test_accuracy`, `test_accuracy_ci95`, `model` and more.
+
+    Raises:
+        HpoError: No trial has finished an epoch, or a retrain failed.
+    """
+    candidates = best_records(ledger.records(), top)
+    if not candidates:
+        raise HpoError(f"study {ledger.name} has no finished trial to retrain; `hpo resume {ledger.name}` goes on.")
+    chosen = _choose(ledger, candidates, placement) if top > 1 else candidates[0]
+    retrained = _train_and_test(ledger, chosen, placement, seeds, on)
+    result = _result(ledger, chosen, retrained, on, paths)
+    _write(paths, ledger, chosen, retrained[0], result)
+    ledger.final = result
+    return result
+
+
+def _config(ledger: Ledger, record: TrialRecord, placement: Placement, repeat: int) -> TrialConfig:
+    config = trial_config(ledger.spec, ledger.run_options.data_dir, record.params, record.number, placement.threads)
+    return dataclasses.replace(config, seed=config.seed + repeat * _SEED_STRIDE)
+
+
+def _choose(ledger: Ledger, candidates: list[TrialRecord], placement: Placement) -> TrialRecord:
+    """Train each candidate again on the training split and return the best on validation."""
+    task = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus)(_validate)
+    futures = [task.remote(_config(ledger, record, placement, 1)) for record in candidates]
+    accuracies = _results(futures)
+    for record, accuracy in zip(candidates, accuracies, strict=True):
+        logger.info("trial %d trained again: validation accuracy %.4f", record.number, accuracy)
+    return max(zip(accuracies, candidates, strict=True), key=lambda pair: (pair[0], -pair[1].number))[1]
+
+
+def _train_and_test(
+    ledger: Ledger, chosen: TrialRecord, placement: Placement, seeds: int, on: RetrainOn
+) -> list[Retrained]:
+    assert chosen.best is not None
+    rates = [result.learning_rate for result in chosen.curve[: chosen.best.epoch]] if on == "train+val" else None
+    task = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus)(_train)
+    logger.info(
+        "retraining trial %d on %s for %d epochs%s",
+        chosen.number,
+        on,
+        chosen.best.epoch if rates else chosen.params["epochs"],
+        f", {seeds} seeds" if seeds > 1 else "",
+    )
+    futures = []
+    for repeat in range(seeds):
+        ledger.count_test_look()
+        futures.append(task.remote(_config(ledger, chosen, placement, repeat), rates))
+    return [Retrained(**fields) for fields in _results(futures)]
+
+
+def _results(futures: list[Any]) -> list[Any]:
+    try:
+        return list(ray.get(futures))
+    except ray.exceptions.RayError as error:
+        raise HpoError(f"the retrain failed: {str(error).strip().splitlines()[-1]}") from error
+
+
+def _validate(config: TrialConfig) -> float:
+    """Train on the training split and return the best validation accuracy (runs in a Ray task)."""
+    from trainables.final import begin, train_with_validation
+
+    learner, data = begin(config)
+    return max(result.val_accuracy for result in train_with_validation(learner, data))
+
+
+def _train(config: TrialConfig, learning_rates: list[float] | None) -> dict[str, Any]:
+    """Train the final model and test it (runs in a Ray task); without rates, train as the trial did."""
+    from trainables.final import begin, model_bytes, train_on_all, train_with_validation
+    from trainables.held_out_evaluation import look_at_test
+
+    learner, data = begin(config)
+    epochs: Iterator[EpochResult] = (
+        train_with_validation(learner, data) if learning_rates is None else train_on_all(learner, data, learning_rates)
+    )
+    for _ in epochs:
+        pass
+    seen = look_at_test(learner)
+    pairs = zip(seen.ids, seen.labels.tolist(), seen.predicted.tolist(), strict=True)
+    return {
+        "model": model_bytes(learner),
+        "test": measure(seen.labels, seen.predicted, seen.classes),
+        "classes": seen.classes,
+        "predictions": tuple(pairs),
+    }
+
+
+def _result(
+    ledger: Ledger, chosen: TrialRecord, retrained: list[Retrained], on: RetrainOn, paths: StudyPaths
+) -> dict[str, Any]:
+    accuracies = [one.test.accuracy for one in retrained]
+    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    first = retrained[0].test
+    return {
+        "trial": chosen.number,
+        "on": on,
+        "test_accuracy": first.accuracy,
+        "test_accuracy_ci95": list(first.ci95),
+        "mean_per_class_accuracy": first.mean_per_class_accuracy,
+        "test_images": first.images,
+        "test_looks": ledger.test_looks,
+        "seeds": {"test_accuracies": accuracies, "mean": statistics.fmean(accuracies), "stdev": spread},
+        "model": str(paths.final / "model.safetensors"),
+    }
+
+
+def _write(
+    paths: StudyPaths, ledger: Ledger, chosen: TrialRecord, retrained: Retrained, result: Mapping[str, Any]
+) -> None:
+    """Write the final folder beside its place and move it there whole."""
+    assert chosen.best is not None
+    fresh = paths.folder / f".final-{uuid.uuid4().hex}"
+    old = paths.folder / f".final-{uuid.uuid4().hex}"
+    fresh.mkdir(parents=True)
+    try:
+        (fresh / "model.safetensors").write_bytes(retrained.model)
+        metrics = {**result, "classification_report": retrained.test.report}
+        (fresh / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+        (fresh / "classification_report.txt").write_text(retrained.test.report_text, encoding="utf-8")
+        _write_predictions(fresh / "test_predictions.csv", retrained)
+        config = {**chosen.params, "best_epoch": chosen.best.epoch, "trial": chosen.number}
+        spec = {key: value for key, value in ledger.spec.model_dump().items() if value is not None and key != "space"}
+        document = {
+            "config": config,
+            "study": {"name": ledger.name, **spec},
+            "classes": list(retrained.classes),
+        }
+        (fresh / "config.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
+        title = f"{ledger.name}: held-out test accuracy {result['test_accuracy']:.3f}"
+        draw_confusion(retrained.test.confusion, retrained.classes, title, fresh / "confusion_matrix.png")
+        if paths.final.exists():
+            paths.final.rename(old)
+        fresh.rename(paths.final)
+    finally:
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _write_predictions(path: Path, retrained: Retrained) -> None:
+    import pandas as pd
+
+    rows = [(name, retrained.classes[true], retrained.classes[said]) for name, true, said in retrained.predictions]
+    pd.DataFrame(rows, columns=["image", "true", "predicted"]).to_csv(path, index=False)

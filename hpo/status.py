@@ -1,0 +1,81 @@
+"""Studies as tables for people and as objects for programs."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hpo.ledger import Ledger, StudySummary, best_records
+
+
+def show_studies(studies: list[StudySummary], console: Console) -> None:
+    """Print one line a study."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("study", "backbone", "dataset"):
+        table.add_column(column)
+    for column in ("trials", "complete", "pruned", "fail", "running", "best validation", "test"):
+        table.add_column(column, justify="right")
+    for study in studies:
+        states = study.states
+        table.add_row(
+            study.name,
+            study.backbone,
+            study.dataset,
+            f"{sum(states.values())}/{study.target}",
+            *(str(states[state]) for state in ("COMPLETE", "PRUNED", "FAIL", "RUNNING")),
+            _share(study.best_value),
+            _share(study.test_accuracy),
+        )
+    console.print(table)
+
+
+def show_study(ledger: Ledger, console: Console, top: int = 5) -> None:
+    """Print one study: its states, its running trials, and its best ones."""
+    records = ledger.records()
+    final = ledger.final
+    table = Table(box=None, pad_edge=False)
+    for column in (
+        "trial",
+        "state",
+        "learning rate",
+        "batch",
+        "epochs",
+        "freeze",
+        "best epoch",
+        "validation",
+    ):
+        table.add_column(column, justify="left" if column in ("state", "freeze") else "right")
+    running = [record for record in records if record.state == "RUNNING"]
+    for record in [*running, *best_records(records, top)]:
+        params = record.params
+        table.add_row(
+            str(record.number),
+            record.state,
+            f"{params['learning_rate']:.2g}" if "learning_rate" in params else "-",
+            str(params.get("batch_size", "-")),
+            f"{len(record.curve)}/{params.get('epochs', '-')}",
+            str(params.get("freeze_mode", "-")),
+            str(record.best.epoch) if record.best else "-",
+            _share(record.best.val_accuracy if record.best else None),
+        )
+    console.print(table)
+    if final is not None:
+        console.print(test_line(final))
+
+
+def test_line(final: dict[str, Any]) -> str:
+    """Return the sentence that a study ends with."""
+    low, high = final["test_accuracy_ci95"]
+    line = (
+        f"held-out test accuracy {final['test_accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f},"
+        f" {final['test_images']} images; {final['test_looks']} looks at test data in this study)"
+    )
+    seeds = final["seeds"]
+    if seeds["stdev"] is not None:
+        count = len(seeds["test_accuracies"])
+        line += f"\nover {count} seeds: mean {seeds['mean']:.4f}, standard deviation {seeds['stdev']:.4f}"
+    return line
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
