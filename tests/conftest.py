@@ -1,0 +1,36 @@
+"""Fixtures that several test modules share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    # Two busy processes on two cores crawl when each wants both.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Path]:
+    """Two real JPEGs of 640x427 pixels."""
+    folder = Path(load_sample_images.__code__.co_filename).parent / "images"
+    return [folder / "china.jpg", folder / "flower.jpg"]
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path, photographs: list[Path]) -> Path:
+    """An image folder of two classes with eight crops of a photograph each."""
+    root = tmp_path / "photos"
+    generator = np.random.default_rng(0)
+    for path in photographs:
+        (root / path.stem).mkdir(parents=True)
+        image = Image.open(path)
+        for index in range(8):
+            left, top = (int(generator.integers(0, limit)) for limit in (300, 150))
+            image.crop((left, top, left + 300, top + 250)).save(root / path.stem / f"{index}.jpg", quality=95)
+    return root
