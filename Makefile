@@ -12,7 +12,7 @@ BIN := .venv/bin
 demo: .venv/.installed
 	@echo "No pretrained encoder can be had without a download, so the demo studies a ResNet-18 from random weights."
 	$(BIN)/hpo run --backbone resnet18 --dataset digits --weights none --image-size 32 \
-	    --space docs/demo.toml --trials 12 --study demo
+	    --space docs/demo.toml --trials 10 --study demo
 
 test: .venv/.installed
 	$(BIN)/pytest -m "not slow"

@@ -346,7 +346,7 @@ def _conclude(summary: dict[str, Any], as_json: bool) -> None:
         return
     from hpo.status import test_line
 
-    counts = ", ".join(f"{count} {state}" for state, count in summary["trials"].items() if count)
+    counts = ", ".join(f"{count} {state.upper()}" for state, count in summary["trials"].items() if count)
     lines = [f"study {summary['study']}: {counts}"]
     best, final = summary["best"], summary["final"]
     if best is not None:

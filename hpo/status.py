@@ -68,13 +68,17 @@ def test_line(final: dict[str, Any]) -> str:
     low, high = final["test_accuracy_ci95"]
     line = (
         f"held-out test accuracy {final['test_accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f},"
-        f" {final['test_images']} images; {final['test_looks']} looks at test data in this study)"
+        f" {final['test_images']} images; {_looks(final['test_looks'])} at test data in this study)"
     )
     seeds = final["seeds"]
     if seeds["stdev"] is not None:
         count = len(seeds["test_accuracies"])
         line += f"\nover {count} seeds: mean {seeds['mean']:.4f}, standard deviation {seeds['stdev']:.4f}"
     return line
+
+
+def _looks(count: int) -> str:
+    return "the first look" if count == 1 else f"{count} looks so far"
 
 
 def _share(value: float | None) -> str:

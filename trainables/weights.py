@@ -22,6 +22,18 @@ StateDict = dict[str, Tensor]
 
 FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".tar", ".ckpt")
 _SHOWN = 5
+_DAMAGED = (
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    OSError,
+)
+"""What torch's and safetensors' readers raise on bytes that are no weights."""
 _DROPPED = {"neck", "head", "data_preprocessor", "target_generator"}
 """What OpenMMLab's checkpoints hold beside ``backbone.``: the projection head of the pretraining and its input."""
 
@@ -129,7 +141,7 @@ def _load_file(path: Path, _modified_ns: int) -> StateDict:
             f"--weights {path}: refused, for reading it would run code that it carries, or it is damaged;"
             " only files of plain tensors are read."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except _DAMAGED as error:
         raise InputError(f"--weights {path}: the file is damaged or holds no weights ({_line(error)}).") from error
     return _unwrap(content, path)
 
