@@ -1,0 +1,134 @@
+"""Placement, checkpoints, metrics, names, durations, the lock: small parts with one promise each."""
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hpo.checkpoints import CheckpointStore
+from hpo.cli import parse_duration
+from hpo.errors import HpoError, UsageError
+from hpo.lock import only_writer
+from hpo.metrics import measure, wilson_interval
+from hpo.paths import StudyPaths, check_study_name
+from hpo.placement import place
+from hpo.spec import RunOptions
+
+DESKTOPS = [{"CPU": 12.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes", "expected"),
+    [
+        ({}, [{"CPU": 2.0}], (1, 0, 2)),
+        ({}, DESKTOPS, (12, 1, 2)),
+        ({"gpus_per_trial": 0.5}, DESKTOPS, (6, 0.5, 4)),
+        ({"gpus_per_trial": 0.0}, DESKTOPS, (1, 0, 28)),
+        ({"cpus_per_trial": 2.0}, [{"CPU": 5.0}], (2, 0, 2)),
+        ({"concurrency": 1}, DESKTOPS, (12, 1, 1)),
+        ({"gpus_per_trial": 1 / 3, "cpus_per_trial": 1.0}, [{"CPU": 8.0, "GPU": 1.0}], (1, 1 / 3, 3)),
+    ],
+)
+def test_a_cluster_is_divided_among_trials(
+    options: dict[str, Any], nodes: list[dict[str, float]], expected: tuple[float, float, int]
+) -> None:
+    placement = place(RunOptions(trials=1, **options), nodes)
+
+    assert (placement.cpus, placement.gpus, placement.concurrency) == expected
+
+
+def test_a_trial_that_fits_nowhere_is_refused() -> None:
+    with pytest.raises(UsageError, match="no machine can hold a trial of 4 CPUs"):
+        place(RunOptions(trials=1, cpus_per_trial=4), [{"CPU": 2.0}, {"CPU": 3.0}])
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_a_checkpoint_is_kept_replaced_and_forgotten(kind: str, tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path / "c") if kind == "folder" else "memory://checkpoints/study")
+
+    missing = store.get(3)
+    store.put(3, b"first")
+    store.put(3, b"second")
+    kept = store.get(3)
+    store.remove(3)
+    store.remove(3)
+
+    assert (missing, kept, store.get(3)) == (None, b"second", None)
+    assert kind == "memory" or not list((tmp_path / "c").iterdir())
+
+
+def test_the_wilson_interval_is_the_published_one() -> None:
+    # Newcombe (1998), table I, method 3: 81 of 263.
+    low, high = wilson_interval(81, 263)
+
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+def test_measures_agree_with_counting_by_hand() -> None:
+    labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 2])
+
+    metrics = measure(labels, predicted, ("a", "b", "c"))
+
+    assert metrics.accuracy == pytest.approx(4 / 6)
+    assert metrics.mean_per_class_accuracy == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert metrics.confusion.tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 1]]
+    assert metrics.report["b"]["recall"] == 0.5
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.text(max_size=30))
+def test_no_study_name_leaves_the_studies_folder(name: str, tmp_path: Path) -> None:
+    try:
+        check_study_name(name)
+    except UsageError:
+        return
+
+    folder = StudyPaths(tmp_path, name).folder
+    folder.mkdir(exist_ok=True)
+    assert folder.resolve().parent == tmp_path.resolve()
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "-flag", "new\nline", "x" * 200, "back\\slash"])
+def test_a_study_name_that_is_no_folder_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="--study"):
+        check_study_name(name)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("45m", 2700), ("8h", 28800), ("1h30m", 5400), ("20", 20)])
+def test_durations_are_read(text: str, seconds: int) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1x", "-5s", "1.5h"])
+def test_a_wrong_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="90s, 45m, 8h or 1h30m"):
+        parse_duration(text)
+
+
+def hold(path: Path, held: Any, release: Any) -> None:
+    with only_writer(path, "study"):
+        held.set()
+        release.wait(30)
+
+
+def test_a_second_writer_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path / ".lock", held, release))
+    process.start()
+    assert held.wait(60)
+
+    with (
+        pytest.raises(HpoError, match=f"is being run by process {process.pid} on "),
+        only_writer(tmp_path / ".lock", "study"),
+    ):
+        pass
+    process.kill()
+    process.join()
+
+    with only_writer(tmp_path / ".lock", "study"):
+        assert (tmp_path / ".lock.json").exists()
