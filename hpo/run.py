@@ -94,8 +94,8 @@ def retrain_again(ledger: Ledger, paths: StudyPaths, *, seeds: int, top: int, on
     paths.folder.mkdir(parents=True, exist_ok=True)
     with (
         only_writer(paths.lock, ledger.name),
-        _stoppable(f"hpo retrain {ledger.name}"),
         ray_session(ledger.run_options.address) as nodes,
+        _stoppable(f"hpo retrain {ledger.name}"),
     ):
         retrain(ledger, paths, place(ledger.run_options, nodes), seeds=seeds, top=top, on=on)
     return summarise(ledger, time.monotonic() - begun)
@@ -132,7 +132,8 @@ def _go(ledger: Ledger, options: RunOptions, paths: StudyPaths) -> dict[str, Any
     if not unfinished:
         logger.info("study %s is complete: it has its %d trials; --trials raises that", ledger.name, ledger.n_trials)
     if unfinished or (options.retrain and stale):
-        with _stoppable(f"hpo resume {ledger.name}"), ray_session(options.address) as nodes:
+        # Ray sets a handler of its own for SIGTERM when it starts, so ours comes behind it.
+        with ray_session(options.address) as nodes, _stoppable(f"hpo resume {ledger.name}"):
             placement = place(options, nodes)
             with Progress(ledger.name, options.trials, ledger.records()) as progress:
                 run_trials(ledger, options, paths, placement, progress)

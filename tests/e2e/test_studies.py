@@ -1,0 +1,221 @@
+"""Whole studies through the real command line: real Ray, real SQLite, real images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from tests.tiny_backbone import tiny
+
+ROOT = Path(__file__).parents[2]
+HPO = Path(sys.executable).with_name("hpo")
+SPACE = """
+[parameters]
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+batch_size = { choices = [32, 64, 128] }
+epochs = { low = 4, high = 12, step = 4 }
+freeze_mode = { choices = ["none", "partial", "backbone"] }
+"""
+
+
+class Shell:
+    """A folder with a search space, and `hpo` run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "space.toml").write_text(SPACE, encoding="utf-8")
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "HPO_DATA_DIR": str(folder / "data")}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(HPO), *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def hpo(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=400)
+        assert process.returncode == code, f"{arguments} ended with {process.returncode}:\n{out}\n{err}"
+        return out, err
+
+    def run(self, *arguments: str, trials: int, code: int = 0) -> tuple[str, str]:
+        return self.hpo(
+            *("run", "--backbone", "tests.tiny_backbone:tiny", "--dataset", "digits", "--image-size", "16"),
+            *("--space", "space.toml", "--grace-period", "2", "--study", "tiny", "--trials", str(trials), *arguments),
+            code=code,
+        )
+
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        url = f"sqlite:///{self.folder / 'studies' / 'optuna.db'}"
+        return optuna.load_study(study_name="tiny", storage=url).trials
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell(tmp_path_factory.mktemp("studies"))
+
+
+@pytest.fixture(scope="module")
+def summary(shell: Shell) -> dict[str, Any]:
+    """A finished study of 20 trials, as `--json` tells it."""
+    out, err = shell.run("--seed", "0", "--json", trials=20)
+    assert "Traceback" not in err
+    assert "trial 0 starts" in err
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+def test_a_study_ends_with_a_held_out_test_accuracy(shell: Shell, summary: dict[str, Any]) -> None:
+    trials = shell.trials()
+
+    assert summary["study"] == "tiny"
+    assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
+    assert len(trials) == 20 == summary["trials"]["complete"] + summary["trials"]["pruned"]
+    for trial in trials:
+        reached, asked = len(trial.intermediate_values), trial.params["epochs"]
+        assert 1 <= reached <= asked
+        assert (reached == asked) == (trial.state.name == "COMPLETE")
+        assert trial.user_attrs["host"]
+        assert trial.user_attrs["device"].startswith("cpu")
+        assert [row["epoch"] for row in trial.user_attrs["curve"]] == list(trial.intermediate_values)
+    low, high = summary["final"]["test_accuracy_ci95"]
+    assert low < summary["final"]["test_accuracy"] < high
+    assert summary["final"]["test_accuracy"] > 0.8
+
+
+def test_a_study_leaves_the_files_that_the_readme_names(shell: Shell, summary: dict[str, Any]) -> None:
+    folder = shell.folder / "studies" / "tiny"
+
+    assert len(pd.read_csv(folder / "trials.csv")) == 20
+    assert len(pd.read_csv(folder / "splits.csv")) == 1437
+    assert len(pd.read_csv(folder / "final" / "test_predictions.csv")) == 360
+    metrics = json.loads((folder / "final" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["test_looks"] == 1
+    assert metrics["classification_report"]["7"]["support"] > 30
+    assert tomllib.loads((folder / "final" / "config.toml").read_text(encoding="utf-8"))["config"]["batch_size"]
+    for picture in (folder / "report" / "search.png", folder / "final" / "confusion_matrix.png"):
+        assert Image.open(picture).width > 500
+    assert not list((folder / "checkpoints").iterdir())
+    assert not (folder / ".ray").exists()
+
+
+def test_the_model_loads_without_the_projects_training_code(shell: Shell, summary: dict[str, Any]) -> None:
+    head = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    model = nn.Sequential()
+    model.add_module("backbone", tiny())
+    model.add_module("head", head)
+
+    model.load_state_dict(load_file(summary["final"]["model"]), strict=True)
+
+    assert model.eval()(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
+
+
+def test_the_same_command_again_changes_nothing(shell: Shell, summary: dict[str, Any]) -> None:
+    before = [(trial.number, trial.state, trial.intermediate_values) for trial in shell.trials()]
+
+    out, err = shell.run("--seed", "0", "--json", trials=20)
+
+    assert "study tiny is complete" in err
+    assert json.loads(out)["final"] == summary["final"]
+    assert [(trial.number, trial.state, trial.intermediate_values) for trial in shell.trials()] == before
+
+
+def test_another_specification_is_refused(shell: Shell, summary: dict[str, Any]) -> None:
+    _, err = shell.run("--seed", "1", "--head", "linear", trials=20, code=2)
+
+    assert "head: the study has projection, this run asks for linear" in err
+
+
+def test_status_shows_all_studies_and_one(shell: Shell, summary: dict[str, Any]) -> None:
+    everything, _ = shell.hpo("status")
+    one, _ = shell.hpo("status", "tiny")
+    as_json, _ = shell.hpo("status", "tiny", "--json")
+
+    assert "20/20" in everything
+    assert f"{summary['best']['val_accuracy']:.4f}" in one
+    assert "held-out test accuracy" in one
+    assert json.loads(as_json)["best"] == summary["best"]
+
+
+def test_the_best_is_exported_in_four_formats(shell: Shell, summary: dict[str, Any]) -> None:
+    best = summary["best"]
+    for form, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+        document = read(shell.hpo("export", "tiny", "--format", form, "--top", "3")[0])
+        assert document["best"][0] == best
+        assert len(document["best"]) == 3
+    shell.hpo("export", "tiny", "--format", "csv", "--output", "best.csv")
+    (row,) = pd.read_csv(shell.folder / "best.csv").to_dict("records")
+    assert row["number"] == best["number"]
+    assert row["learning_rate"] == best["params"]["learning_rate"]
+
+    shell.hpo("export", "tiny", "--format", "toml", "--output", "best.toml")
+    out, _ = shell.hpo(
+        *("run", "--backbone", "tests.tiny_backbone:tiny", "--dataset", "digits", "--image-size", "16"),
+        *("--space", "best.toml", "--trials", "1", "--study", "again", "--no-retrain", "--json"),
+    )
+    assert json.loads(out)["best"]["params"] == best["params"]
+    assert json.loads(out)["final"] is None
+
+
+def test_a_retrain_over_seeds_and_candidates_is_counted(shell: Shell, summary: dict[str, Any]) -> None:
+    out, _ = shell.hpo("retrain", "tiny", "--seeds", "2", "--top", "2", "--on", "train", "--json")
+
+    final = json.loads(out)["final"]
+    assert final["test_looks"] == 3
+    assert len(final["seeds"]["test_accuracies"]) == 2
+    assert final["seeds"]["stdev"] >= 0
+
+
+def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    arguments = ("--backbone", "tests.tiny_backbone:tiny", "--dataset", "digits", "--image-size", "16")
+    process = shell.start("run", *arguments, "--space", "space.toml", "--study", "tiny", "--trials", "6", "--no-asha")
+    database = tmp_path / "studies" / "optuna.db"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if database.exists() and any(trial.intermediate_values for trial in shell.trials()):
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130, err
+    assert err.strip().splitlines()[-1] == "stopped; go on with: hpo resume tiny"
+    interrupted = {trial.number: trial.intermediate_values for trial in shell.trials()}
+
+    out, _ = shell.hpo("resume", "tiny", "--trials", "7", "--json")
+
+    assert json.loads(out)["trials"] == {"complete": 7, "pruned": 0, "fail": 0, "running": 0}
+    for trial in shell.trials():
+        assert list(trial.intermediate_values) == list(range(1, trial.params["epochs"] + 1))
+        kept = interrupted.get(trial.number, {})
+        assert kept.items() <= trial.intermediate_values.items()
+
+
+def test_deleting_asks_or_wants_to_be_told(shell: Shell, summary: dict[str, Any]) -> None:
+    _, err = shell.hpo("delete", "again", code=2)
+    assert "say --yes" in err
+
+    shell.hpo("delete", "again", "--yes")
+
+    assert not (shell.folder / "studies" / "again").exists()
+    assert "again" not in shell.hpo("status")[0]
