@@ -158,8 +158,7 @@ def status(
 ) -> None:
     """Show all studies, or one."""
     from hpo import status as tables
-    from hpo.ledger import list_studies, open_study, summary
-    from hpo.run import summarise
+    from hpo.ledger import list_studies, open_study, summarise, summary
 
     files, url = _located(study or "-", studies_dir, storage)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)

@@ -301,6 +301,30 @@ def summary(ledger: Ledger) -> StudySummary:
     )
 
 
+def summarise(ledger: Ledger, seconds: float) -> dict[str, Any]:
+    """Return the object that ``--json`` prints."""
+    records = ledger.records()
+    best, final = best_records(records, 1), ledger.final
+    counts = {state.lower(): count for state, count in count_states(records).items()}
+    leading = None
+    if best and best[0].best:
+        leading = {
+            "number": best[0].number,
+            "val_accuracy": best[0].best.val_accuracy,
+            "best_epoch": best[0].best.epoch,
+            "params": best[0].params,
+        }
+    return {
+        "study": ledger.name,
+        "backbone": ledger.spec.backbone,
+        "dataset": ledger.spec.dataset,
+        "trials": counts,
+        "best": leading,
+        "final": final,
+        "seconds": round(seconds, 3),
+    }
+
+
 def delete(url: str, name: str) -> None:
     """Delete study `name` and its trials from the database."""
     optuna.delete_study(study_name=name, storage=connect(url, must_exist=True))

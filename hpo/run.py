@@ -15,7 +15,7 @@ import search_spaces
 from hpo import ledger as ledgers
 from hpo.errors import InterruptedStudy, UsageError
 from hpo.export import replace_text, write_study_files
-from hpo.ledger import Ledger, best_records, count_states
+from hpo.ledger import Ledger, count_states, summarise
 from hpo.lock import only_writer
 from hpo.paths import StudyPaths
 from hpo.placement import place
@@ -99,30 +99,6 @@ def retrain_again(ledger: Ledger, paths: StudyPaths, *, seeds: int, top: int, on
     ):
         retrain(ledger, paths, place(ledger.run_options, nodes), seeds=seeds, top=top, on=on)
     return summarise(ledger, time.monotonic() - begun)
-
-
-def summarise(ledger: Ledger, seconds: float) -> dict[str, Any]:
-    """Return the object that ``--json`` prints."""
-    records = ledger.records()
-    best, final = best_records(records, 1), ledger.final
-    counts = {state.lower(): count for state, count in count_states(records).items()}
-    leading = None
-    if best and best[0].best:
-        leading = {
-            "number": best[0].number,
-            "val_accuracy": best[0].best.val_accuracy,
-            "best_epoch": best[0].best.epoch,
-            "params": best[0].params,
-        }
-    return {
-        "study": ledger.name,
-        "backbone": ledger.spec.backbone,
-        "dataset": ledger.spec.dataset,
-        "trials": counts,
-        "best": leading,
-        "final": final,
-        "seconds": round(seconds, 3),
-    }
 
 
 def _go(ledger: Ledger, options: RunOptions, paths: StudyPaths) -> dict[str, Any]:

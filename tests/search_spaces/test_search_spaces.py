@@ -107,10 +107,9 @@ def test_what_is_drawn_lies_in_the_space_and_can_be_enqueued(space: SearchSpace,
 def test_any_document_is_a_space_or_is_refused(document: dict[str, Any]) -> None:
     try:
         space = search_spaces.from_dict(document, "fuzz", search_spaces.builtin("resnet18", "default"))
-    except SpaceError as error:
-        assert all(line.startswith("fuzz: ") for line in str(error).splitlines() if line.startswith("fuzz"))
-    else:
-        search_spaces.suggest(space, optuna.create_study().ask())
+    except SpaceError:
+        return
+    assert search_spaces.suggest(space, optuna.create_study().ask()).keys() == VALID.keys()
 
 
 @QUICK
@@ -121,10 +120,9 @@ def test_any_file_is_a_space_or_is_refused(tmp_path: Path, content: bytes) -> No
 
     try:
         space = search_spaces.load(path, search_spaces.builtin("resnet18", "default"))
-    except SpaceError as error:
-        assert str(path) in str(error)
-    else:
-        assert space.parameters
+    except SpaceError:
+        return
+    assert space.parameters.keys() == VALID.keys()
 
 
 @pytest.mark.parametrize(

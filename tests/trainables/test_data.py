@@ -3,7 +3,6 @@
 import io
 import shutil
 import struct
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -286,10 +285,10 @@ def test_a_changed_file_makes_another_store_and_a_torn_store_is_built_again(phot
 
 
 @pytest.fixture
-def broken(photo_folder: Path) -> Iterator[Path]:
+def broken(photo_folder: Path) -> Path:
     path = photo_folder / "china" / "3.jpg"
     path.write_bytes(path.read_bytes()[:2000])
-    yield path
+    return path
 
 
 def test_an_image_that_cannot_be_read_is_named_and_leaves_nothing(

@@ -32,7 +32,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.asked = asked
         super().__init__(*arguments, **keywords)
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         self.asked.append(self.path)
         if "truncated" in self.path:
             content = Path(self.translate_path(self.path)).read_bytes()

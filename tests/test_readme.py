@@ -1,0 +1,166 @@
+"""Every command of the README runs, on a smaller scale where it would take hours, and ends as the README says."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import get_model
+
+import search_spaces
+from trainables.weights import PUBLISHED, SIMCLR_DEFAULT
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+SMALL = "[parameters]\nlearning_rate = 1e-3\nbatch_size = 8\nepochs = 1\nfreeze_mode = 'backbone'\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) -> Path:
+    """A folder with what a first run would download: pets in their layout, and the encoder's file."""
+    root = tmp_path_factory.mktemp("readme")
+    pets = root / "data" / "oxford-iiit-pet"
+    (pets / "images").mkdir(parents=True)
+    (pets / "annotations").mkdir()
+    for part, numbers in (("trainval", range(1, 7)), ("test", range(7, 10))):
+        rows = [(breed, label, number) for label, breed in enumerate(("Abyssinian", "pug"), 1) for number in numbers]
+        for breed, label, number in rows:
+            shutil.copy(photographs[label - 1], pets / "images" / f"{breed}_{number}.jpg")
+        text = "".join(f"{breed}_{number} {label} 1 1\n" for breed, label, number in rows)
+        (pets / "annotations" / f"{part}.txt").write_text(text, encoding="utf-8")
+    (root / "data" / "weights").mkdir()
+    encoder = get_model("resnet50", weights=None).state_dict()
+    state = {f"backbone.{key}": value for key, value in encoder.items() if not key.startswith("fc.")}
+    torch.save({"state_dict": state}, root / "data" / "weights" / PUBLISHED[SIMCLR_DEFAULT].filename)
+    (root / "small.toml").write_text(SMALL, encoding="utf-8")
+    run(
+        root,
+        "hpo run --backbone tests.tiny_backbone:tiny --dataset digits --image-size 16 --study demo --trials 3"
+        " --space small.toml",
+    )
+    return root
+
+
+def environment(folder: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "HPO_DATA_DIR": str(folder / "data")}
+
+
+def run(folder: Path, command: str, *extra: str) -> str:
+    arguments = [*shlex.split(command), *extra]
+    done = subprocess.run(arguments, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_every_command_of_the_readme_is_known_here() -> None:
+    kinds = {" ".join(command.split()[:2]) for command in COMMANDS}
+
+    assert kinds == {
+        *(f"make {target}" for target in ("demo", "test")),
+        *(f"hpo {name}" for name in ("run", "resume", "status", "export", "retrain", "dashboard", "delete")),
+    }
+
+
+def test_the_studys_commands_run_in_the_readmes_order(folder: Path) -> None:
+    for command in COMMANDS:
+        if "simclr" in command or not command.startswith("hpo ") or command.startswith("hpo dashboard"):
+            continue
+        target = command.replace("--trials 14", "--trials 4").replace("--seeds 3", "--seeds 2")
+        if command.startswith("hpo delete"):
+            watch_dashboard(folder)
+        out = run(folder, target)
+
+        expected = {
+            "resume": "study demo: 4 COMPLETE",
+            "status": "best validation",
+            "retrain": "over 2 seeds: mean 0.",
+        }
+        assert expected.get(command.split()[1], "") in out
+        if "json" in command:
+            assert out.count('"number"') == 3
+    assert "[[enqueue]]" in (folder / "best.toml").read_text("utf-8") or "enqueue = [" in (
+        folder / "best.toml"
+    ).read_text("utf-8")
+    assert not (folder / "studies" / "demo").exists()
+
+
+def watch_dashboard(folder: Path) -> None:
+    """Start the README's dashboard command on another port and ask it for its studies."""
+    process = subprocess.Popen(
+        ["hpo", "dashboard", "demo", "--port", "18080"],
+        cwd=folder,
+        env=environment(folder),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        answer = ""
+        deadline = time.monotonic() + 60
+        while not answer and time.monotonic() < deadline:
+            try:
+                answer = urllib.request.urlopen("http://127.0.0.1:18080/api/studies", timeout=5).read().decode()
+            except OSError:
+                time.sleep(0.3)
+        assert '"study_name":"demo"' in answer.replace(": ", ":")
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_the_first_study_of_the_readme_runs_on_pets_with_the_simclr_encoder(folder: Path) -> None:
+    (command,) = (command for command in COMMANDS if "simclr" in command)
+
+    out = run(folder, command.replace("--trials 60", "--trials 1"), "--image-size", "32", "--space", "small.toml")
+
+    assert "study simclr-pets: 1 COMPLETE" in out
+    assert "held-out test accuracy" in out
+    assert (folder / "studies" / "simclr-pets" / "final" / "confusion_matrix.png").exists()
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_make_targets_exist_and_set_up_their_own(target: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", target], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "-m venv .venv" in done.stdout
+    assert "pip install" in done.stdout
+
+
+def test_the_search_space_of_the_readme_loads(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "space.toml"
+    path.write_text(text, encoding="utf-8")
+
+    space = search_spaces.load(path, search_spaces.builtin("resnet18", "default"))
+
+    assert len(space.parameters["learning_rate"]) == 2
+
+
+def test_the_documented_way_to_load_a_model_is_the_layout_that_is_written() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "backbones.md").read_text("utf-8"), re.DOTALL)
+
+    from trainables.backbones import build
+    from trainables.config import ModelConfig
+
+    trained = build(ModelConfig(backbone="resnet18", weights="none"), 10, data_dir=None, seed=0).model.state_dict()
+    scope: dict[str, object] = {}
+    exec(code.replace('load_file("studies/demo/final/model.safetensors")', "trained"), {"trained": trained}, scope)
+
+    assert "model" in scope
