@@ -69,7 +69,7 @@ def test_a_frozen_trials_checkpoint_holds_its_head_only(tmp_path: Path) -> None:
     sizes = {}
     for mode in ("none", "backbone"):
         saved: list[bytes] = []
-        list(run_trial(config(tmp_path, mode, epochs=1), save=saved.append))  # type: ignore[arg-type]
+        list(run_trial(config(tmp_path, mode, epochs=1), save=saved.append))
         sizes[mode] = len(saved[0])
 
     assert sizes["backbone"] < 0.5 * sizes["none"]
