@@ -11,8 +11,9 @@ import yaml
 
 import search_spaces
 from hpo.errors import HpoError
-from hpo.ledger import Ledger, TrialRecord, best_records
+from hpo.ledger import Ledger
 from hpo.paths import StudyPaths
+from hpo.records import TrialRecord, best_records
 from hpo.report.figures import draw_search
 
 Format = Literal["toml", "json", "yaml", "csv"]

@@ -20,38 +20,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
 from hpo.errors import HpoError, UsageError
+from hpo.records import State, TrialRecord, best_records, count_states
 from hpo.spec import RunOptions, Sampler, StudySpec, differences
 from trainables.config import EpochResult
-
-State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 
 _SPEC, _RUN, _SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
 _CURVE, _BEST_EPOCH, _ENDING, _ERROR = "curve", "best_epoch", "ending", "error"
 
 SQLITE_WAIT_S = 60
 """How long a writer waits for a locked SQLite file before it gives up."""
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """One trial as the ledger has it."""
-
-    number: int
-    state: State
-    params: dict[str, Any]
-    curve: tuple[EpochResult, ...]
-    """The epochs that were reported, in order."""
-    host: str | None
-    device: str | None
-    error: str | None
-    """Why a FAIL trial failed."""
-    seconds: float | None
-    """Wall time from its start to its end, interruptions included; None while it runs."""
-
-    @property
-    def best(self) -> EpochResult | None:
-        """The first epoch of the highest validation accuracy; None before the first epoch."""
-        return max(self.curve, key=lambda result: result.val_accuracy, default=None)
 
 
 @dataclass(frozen=True)
@@ -241,22 +218,21 @@ def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: di
         HpoError: The database cannot be used.
     """
     storage = connect(url)
-    if name in _names(storage):
-        ledger = _load(storage, name)
-        differing = differences(ledger.spec, spec)
-        if differing:
-            listed = "\n  ".join(differing)
-            raise UsageError(
-                f"study {name} exists with another specification; give this run another --study name,"
-                f" or delete the study with `hpo delete {name}`:\n  {listed}"
-            )
-    else:
-        study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+    # A study without a specification and without trials is one whose creation was cut short.
+    if _SPEC not in study.user_attrs and not study.get_trials(deepcopy=False):
         study.set_user_attr(_SPLITS, splits)
         study.set_user_attr(_RUN, options.model_dump())
         study.set_user_attr(_SPEC, spec.model_dump())
-        ledger = Ledger(study, storage)
-    ledger.run_options = options
+    ledger = Ledger(study, storage)
+    differing = differences(ledger.spec, spec)
+    if differing:
+        listed = "\n  ".join(differing)
+        raise UsageError(
+            f"study {name} exists with another specification; give this run another --study name,"
+            f" or delete the study with `hpo delete {name}`:\n  {listed}"
+        )
+    ledger.run_options = options.model_copy(update={"trials": max(options.trials, ledger.n_trials)})
     return ledger
 
 
@@ -276,12 +252,12 @@ def open_study(url: str, name: str) -> Ledger:
 
 
 def list_studies(url: str) -> list[StudySummary]:
-    """Return all studies of the database, by name; none where there is no database yet."""
+    """Return all studies of the database that hpo made, by name; none where there is no database yet."""
     if _missing_sqlite_file(url):
         return []
     storage = connect(url)
-    ledgers = [_load(storage, name) for name in sorted(_names(storage))]
-    return [summary(ledger) for ledger in ledgers]
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(_names(storage))]
+    return [summary(Ledger(study, storage)) for study in studies if _SPEC in study.user_attrs]
 
 
 def summary(ledger: Ledger) -> StudySummary:
@@ -330,25 +306,6 @@ def delete(url: str, name: str) -> None:
     optuna.delete_study(study_name=name, storage=connect(url, must_exist=True))
 
 
-def count_states(records: list[TrialRecord]) -> dict[State, int]:
-    """Return how many trials are in each state, zeros included."""
-    counts: dict[State, int] = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0, "RUNNING": 0}
-    for record in records:
-        counts[record.state] += 1
-    return counts
-
-
-def best_records(records: list[TrialRecord], top: int) -> list[TrialRecord]:
-    """Return the `top` trials of the highest best-epoch validation accuracy, best first, the earlier one where equal.
-
-    Only COMPLETE trials count, as in Optuna; PRUNED ones do where none is complete.
-    """
-    complete = [record for record in records if record.state == "COMPLETE"]
-    candidates = complete or [record for record in records if record.state == "PRUNED"]
-    scored = [(record.best.val_accuracy, record) for record in candidates if record.best is not None]
-    return [record for _, record in sorted(scored, key=lambda pair: (-pair[0], pair[1].number))[:top]]
-
-
 def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
     """Open the database at `url`, an SQLAlchemy address.
 
@@ -369,7 +326,7 @@ def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
 
 
 def _names(storage: BaseStorage) -> list[str]:
-    return [name for name in optuna.get_all_study_names(storage)]  # noqa: C416
+    return list(optuna.get_all_study_names(storage))
 
 
 def _load(storage: BaseStorage, name: str) -> Ledger:

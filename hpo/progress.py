@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hpo.ledger import Assignment, TrialRecord, best_records, count_states
+from hpo.ledger import Assignment
+from hpo.records import TrialRecord, best_records, count_states
 from trainables.config import EpochResult
 
 
@@ -67,7 +68,7 @@ class Progress:
         if row.best is None or result.val_accuracy > row.best.val_accuracy:
             row.best = result
 
-    def ended(self, number: int, state: str) -> None:
+    def ended(self, number: int, state: str, error: str | None) -> None:
         """Count an ended trial."""
         row = self._running.pop(number)
         self._counts[state] += 1
@@ -75,6 +76,8 @@ class Progress:
         leads = self._best is None or (row.best and row.best.val_accuracy > self._best[1].val_accuracy)
         if state == "COMPLETE" and row.best and leads:
             self._best = (number, row.best)
+        if error is not None:
+            self.console.print(f"trial {number} FAIL: {error}", soft_wrap=True, markup=False)
         self._line(f"trial {number} {state}{_reached(row)} | {self._summary()}")
 
     def _line(self, text: str) -> None:

@@ -18,10 +18,11 @@ import ray
 import tomli_w
 
 from hpo.errors import HpoError
-from hpo.ledger import Ledger, TrialRecord, best_records
+from hpo.ledger import Ledger
 from hpo.metrics import TestMetrics, measure
 from hpo.paths import StudyPaths
 from hpo.placement import Placement
+from hpo.records import TrialRecord, best_records
 from hpo.report.figures import draw_confusion
 from hpo.spec import trial_config
 from trainables.config import EpochResult, TrialConfig
@@ -73,13 +74,20 @@ def retrain(
     """
     candidates = best_records(ledger.records(), top)
     if not candidates:
-        raise HpoError(f"study {ledger.name} has no finished trial to retrain; `hpo resume {ledger.name}` goes on.")
+        raise HpoError(_nothing_to_retrain(ledger))
     chosen = _choose(ledger, candidates, placement) if top > 1 else candidates[0]
     retrained = _train_and_test(ledger, chosen, placement, seeds, on)
     result = _result(ledger, chosen, retrained, on, paths)
     _write(paths, ledger, chosen, retrained[0], result)
     ledger.final = result
     return result
+
+
+def _nothing_to_retrain(ledger: Ledger) -> str:
+    errors = [record.error for record in ledger.records() if record.error is not None]
+    if errors:
+        return f"study {ledger.name} has nothing to retrain: {len(errors)} trials failed, the last with {errors[-1]}"
+    return f"study {ledger.name} has no finished trial to retrain yet; `hpo resume {ledger.name}` goes on."
 
 
 def _config(ledger: Ledger, record: TrialRecord, placement: Placement, repeat: int) -> TrialConfig:

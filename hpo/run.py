@@ -15,11 +15,12 @@ import search_spaces
 from hpo import ledger as ledgers
 from hpo.errors import InterruptedStudy, UsageError
 from hpo.export import replace_text, write_study_files
-from hpo.ledger import Ledger, count_states, summarise
+from hpo.ledger import Ledger, summarise
 from hpo.lock import only_writer
 from hpo.paths import StudyPaths
 from hpo.placement import place
 from hpo.progress import Progress
+from hpo.records import count_states
 from hpo.retrain import RetrainOn, retrain
 from hpo.session import ray_session
 from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, RunOptions, Sampler, StudySpec

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from hpo.ledger import TrialRecord
+from hpo.records import TrialRecord
 from hpo.spec import StudySpec
 
 METRIC = "val_accuracy"

@@ -8,7 +8,8 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from hpo.checkpoints import CheckpointStore
-from hpo.ledger import Assignment, Ledger, TrialRecord
+from hpo.ledger import Assignment, Ledger
+from hpo.records import TrialRecord
 from hpo.rungs import METRIC, replay
 from hpo.spec import RunOptions, trial_config
 from trainables.config import EpochResult
@@ -25,8 +26,8 @@ class Listener(Protocol):
     def epoch(self, number: int, result: EpochResult) -> None:
         """A trial reported an epoch."""
 
-    def ended(self, number: int, state: str) -> None:
-        """A trial left RUNNING."""
+    def ended(self, number: int, state: str, error: str | None) -> None:
+        """A trial left RUNNING; a FAIL has an error."""
 
 
 class LedgerSearch(Searcher):
@@ -102,7 +103,7 @@ class LedgerSearch(Searcher):
         """Record the end of trial `number`, drop its checkpoint and tell the listener."""
         self._ledger.finish(number, state, error=error)
         CheckpointStore(self._checkpoints).remove(number)
-        self._listener.ended(number, state)
+        self._listener.ended(number, state, error)
 
     def _record(self, number: int, result: dict[str, Any]) -> None:
         epoch = EpochResult(**{name: result[name] for name in _EPOCH_FIELDS})

@@ -5,7 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hpo.ledger import Ledger, StudySummary, best_records
+from hpo.ledger import Ledger, StudySummary
+from hpo.records import best_records
 
 
 def show_studies(studies: list[StudySummary], console: Console) -> None:

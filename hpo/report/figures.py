@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hpo.ledger import TrialRecord
+from hpo.records import TrialRecord
 
 _COLOURS = {"COMPLETE": "#1f6fb4", "PRUNED": "#b9b9b9", "FAIL": "#c8423b", "RUNNING": "#e5a23d"}
 _BEST = "#d1495b"

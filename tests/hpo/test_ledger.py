@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import search_spaces
 from hpo import ledger as ledgers
 from hpo.errors import UsageError
-from hpo.ledger import Ledger, best_records
+from hpo.ledger import Ledger
+from hpo.records import best_records
 from hpo.rungs import replay, replay_finished, scheduler
 from hpo.spec import RunOptions, StudySpec
 from trainables.config import EpochResult
@@ -170,8 +171,11 @@ def test_a_study_of_someone_elses_is_left_alone(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     optuna.create_study(storage=url, study_name="theirs")
 
+    opened(tmp_path)
+
     with pytest.raises(UsageError, match="was not made by hpo"):
         ledgers.open_study(url, "theirs")
+    assert [study.name for study in ledgers.list_studies(url)] == ["study"]
 
 
 def test_an_unknown_study_is_named_beside_the_known(tmp_path: Path) -> None:
@@ -182,6 +186,20 @@ def test_an_unknown_study_is_named_beside_the_known(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there are no studies"):
         ledgers.open_study(f"sqlite:///{tmp_path / 'none.db'}", "other")
     assert not (tmp_path / "none.db").exists()
+
+
+def test_a_creation_that_was_cut_short_is_completed(tmp_path: Path) -> None:
+    optuna.create_study(storage=f"sqlite:///{tmp_path / 'optuna.db'}", study_name="study", direction="maximize")
+
+    assert opened(tmp_path).spec == spec()
+
+
+def test_a_lower_target_takes_no_trial_away(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    for _ in range(12):
+        ledger.finish(ledger.ask().number, "PRUNED")
+
+    assert opened(tmp_path).run_options.trials == 12
 
 
 def test_looks_at_test_data_are_counted(tmp_path: Path) -> None:
