@@ -34,8 +34,8 @@ def ray_session(address: str) -> Iterator[list[dict[str, float]]]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"--address {address}: no Ray cluster can be joined there ({reason});"
-            " start one with `ray start --head`, or leave --address out to run on this machine alone."
+            f"--address {address}: no Ray cluster can be joined there ({reason}); start one with `ray start --head`,"
+            " or, if it wants a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token here."
         ) from error
     try:
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
