@@ -2,10 +2,7 @@
 
 import logging
 import shutil
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 import search_spaces
 from hpo import ledger as ledgers
-from hpo.errors import InterruptedStudy, UsageError
+from hpo.errors import UsageError
 from hpo.export import replace_text, write_study_files
+from hpo.interrupts import stoppable
 from hpo.ledger import Ledger, summarise
 from hpo.lock import only_writer
 from hpo.paths import StudyPaths
@@ -95,8 +93,8 @@ def retrain_again(ledger: Ledger, paths: StudyPaths, *, seeds: int, top: int, on
     paths.folder.mkdir(parents=True, exist_ok=True)
     with (
         only_writer(paths.lock, ledger.name),
+        stoppable(f"hpo retrain {ledger.name}"),
         ray_session(ledger.run_options.address) as nodes,
-        _stoppable(f"hpo retrain {ledger.name}"),
     ):
         retrain(ledger, paths, place(ledger.run_options, nodes), seeds=seeds, top=top, on=on)
     return summarise(ledger, time.monotonic() - begun)
@@ -109,31 +107,14 @@ def _go(ledger: Ledger, options: RunOptions, paths: StudyPaths) -> dict[str, Any
     if not unfinished:
         logger.info("study %s is complete: it has its %d trials; --trials raises that", ledger.name, ledger.n_trials)
     if unfinished or (options.retrain and stale):
-        # Ray sets a handler of its own for SIGTERM when it starts, so ours comes behind it.
-        with ray_session(options.address) as nodes, _stoppable(f"hpo resume {ledger.name}"):
+        with stoppable(f"hpo resume {ledger.name}") as interruption, ray_session(options.address) as nodes:
             placement = place(options, nodes)
             with Progress(ledger.name, options.trials, ledger.records()) as progress:
-                run_trials(ledger, options, paths, placement, progress)
+                run_trials(ledger, options, paths, placement, progress, interruption)
             write_study_files(ledger, paths)
             if options.retrain:
                 retrain(ledger, paths, placement)
     return summarise(ledger, time.monotonic() - begun)
-
-
-@contextmanager
-def _stoppable(command: str) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into `InterruptedStudy`, whose message is the command that goes on."""
-
-    def stop(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise InterruptedStudy(f"stopped; go on with: {command}") from error
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _checked(asked: Asked, options: RunOptions) -> tuple[StudySpec, dict[str, Any], str]:

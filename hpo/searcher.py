@@ -8,6 +8,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from hpo.checkpoints import CheckpointStore
+from hpo.interrupts import Interruption
 from hpo.ledger import Assignment, Ledger
 from hpo.records import TrialRecord
 from hpo.rungs import METRIC, replay
@@ -35,7 +36,7 @@ class LedgerSearch(Searcher):
 
     Ray asks for a trial with `suggest`, tells each epoch with `on_trial_result`, and ends with `on_trial_complete`:
     of a trial that ran to its last epoch, of one that ASHA stopped (its last epoch comes only here), or of one that
-    failed, whose error `FailureRecorder` brings a moment later.
+    failed, whose error `RunWatch` brings a moment later.
     """
 
     def __init__(
@@ -121,11 +122,19 @@ class LedgerSearch(Searcher):
         """Restore nothing: the ledger has it all."""
 
 
-class FailureRecorder(Callback):
-    """Records a trial that failed after its retries, with the error that Ray keeps apart from the searcher."""
+class RunWatch(Callback):
+    """Records a trial that failed after its retries, with the error that Ray keeps apart from the searcher.
 
-    def __init__(self, search: LedgerSearch) -> None:
+    Between two of Ray's steps it also sees to it that an interruption gets through.
+    """
+
+    def __init__(self, search: LedgerSearch, interruption: Interruption) -> None:
         self._search = search
+        self._interruption = interruption
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Stop here if the user asked for it."""
+        self._interruption.check()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the failed trial's error: the last line of its traceback."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,6 +25,17 @@ def ray_session(address: str) -> Iterator[list[dict[str, float]]]:
     # Tune's newer output prints even when it is told to be silent.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # Ray takes SIGTERM for itself when it starts.
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        _connect(address)
+        signal.signal(signal.SIGTERM, handler)
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
     try:
         ray.init(
             address=address,
@@ -37,7 +49,3 @@ def ray_session(address: str) -> Iterator[list[dict[str, float]]]:
             f"--address {address}: no Ray cluster can be joined there ({reason}); start one with `ray start --head`,"
             " or, if it wants a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token here."
         ) from error
-    try:
-        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    finally:
-        ray.shutdown()

@@ -4,11 +4,12 @@ import shutil
 
 from ray import tune
 
+from hpo.interrupts import Interruption
 from hpo.ledger import Ledger
 from hpo.paths import StudyPaths
 from hpo.placement import Placement
 from hpo.rungs import replay_finished, scheduler
-from hpo.searcher import FailureRecorder, LedgerSearch, Listener
+from hpo.searcher import LedgerSearch, Listener, RunWatch
 from hpo.spec import RunOptions
 from hpo.worker import Worker
 
@@ -17,7 +18,12 @@ MAX_FAILURES = 2
 
 
 def run_trials(
-    ledger: Ledger, options: RunOptions, paths: StudyPaths, placement: Placement, listener: Listener
+    ledger: Ledger,
+    options: RunOptions,
+    paths: StudyPaths,
+    placement: Placement,
+    listener: Listener,
+    interruption: Interruption,
 ) -> None:
     """Run the study's trials until it has `options.trials` of them, or its time is over.
 
@@ -47,7 +53,7 @@ def run_trials(
                 stop=lambda _trial_id, _result: search.out_of_time,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-                callbacks=[FailureRecorder(search)],
+                callbacks=[RunWatch(search, interruption)],
                 verbose=0,
             ),
         ).fit()

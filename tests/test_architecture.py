@@ -13,7 +13,7 @@ LAYERS = {
     **dict.fromkeys(("run", "retrain", "export", "status", "dashboard", "delete", "study", "progress", "report"), 2),
     **dict.fromkeys(("searcher", "rungs", "placement", "worker", "session"), 3),
     **dict.fromkeys(("ledger", "checkpoints", "metrics"), 4),
-    **dict.fromkeys(("spec", "records", "paths", "lock", "errors"), 5),
+    **dict.fromkeys(("spec", "records", "paths", "lock", "interrupts", "errors"), 5),
 }
 AMONG_COMMANDS = {
     ("run", "study"),

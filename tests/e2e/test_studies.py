@@ -185,30 +185,36 @@ def test_a_retrain_over_seeds_and_candidates_is_counted(shell: Shell, summary: d
     assert final["seeds"]["stdev"] >= 0
 
 
-def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path) -> None:
-    shell = Shell(tmp_path)
+def interrupted(shell: Shell, number: signal.Signals) -> str:
+    """Start a study of 6 trials, send it a signal after its first epoch, and return what it printed on stderr."""
     arguments = ("--backbone", "tests.tiny_backbone:tiny", "--dataset", "digits", "--image-size", "16")
     process = shell.start("run", *arguments, "--space", "space.toml", "--study", "tiny", "--trials", "6", "--no-asha")
-    database = tmp_path / "studies" / "optuna.db"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if database.exists() and any(trial.intermediate_values for trial in shell.trials()):
-            break
+    deadline = time.monotonic() + 200
+    while not list((shell.folder / "studies" / "tiny").glob("checkpoints/*.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
         time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-
     assert process.returncode == 130, err
+    return err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, number: signal.Signals) -> None:
+    shell = Shell(tmp_path)
+
+    err = interrupted(shell, number)
+
     assert err.strip().splitlines()[-1] == "stopped; go on with: hpo resume tiny"
-    interrupted = {trial.number: trial.intermediate_values for trial in shell.trials()}
+    before = {trial.number: trial.intermediate_values for trial in shell.trials()}
 
     out, _ = shell.hpo("resume", "tiny", "--trials", "7", "--json")
 
     assert json.loads(out)["trials"] == {"complete": 7, "pruned": 0, "fail": 0, "running": 0}
     for trial in shell.trials():
         assert list(trial.intermediate_values) == list(range(1, trial.params["epochs"] + 1))
-        kept = interrupted.get(trial.number, {})
-        assert kept.items() <= trial.intermediate_values.items()
+        assert before.get(trial.number, {}).items() <= trial.intermediate_values.items()
 
 
 def test_deleting_asks_or_wants_to_be_told(shell: Shell, summary: dict[str, Any]) -> None:
