@@ -1,11 +1,15 @@
 """Where trials' states are kept between epochs: a folder or any fsspec URL, one object a live trial."""
 
+import errno
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
+
+from hpo.errors import NoSpaceError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -20,22 +24,23 @@ class CheckpointStore:
     """A folder's path, or a URL that fsspec knows (``s3://``, ``sftp://``, ``memory://``)."""
 
     def put(self, number: int, blob: bytes) -> None:
-        """Keep `blob` as the state of trial `number`, in place of an earlier one."""
-        if "://" in self.uri:
-            with fsspec.open(self._name(number), "wb") as file:
-                file.write(blob)
-            return
-        path = Path(self._name(number))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        """Keep `blob` as the state of trial `number`, in place of an earlier one.
+
+        Raises:
+            NoSpaceError: There is no room for it; the earlier one is still there.
+        """
         try:
-            with partial.open("wb") as file:
-                file.write(blob)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+            if "://" in self.uri:
+                with fsspec.open(self._name(number), "wb") as file:
+                    file.write(blob)
+            else:
+                self._replace(number, blob)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            raise NoSpaceError(
+                f"no room for the checkpoint of trial {number} ({len(blob)} bytes) in {self.uri}: {error.strerror}"
+            ) from error
 
     def get(self, number: int) -> bytes | None:
         """Return the state of trial `number`; None where none is kept (here)."""
@@ -48,9 +53,26 @@ class CheckpointStore:
 
     def remove(self, number: int) -> None:
         """Forget the state of trial `number`, if there is one."""
-        filesystem, path = fsspec.core.url_to_fs(self._name(number))
-        if filesystem.exists(path):
-            filesystem.rm_file(path)
+        for name in (self._name(number), self._partial(number)):
+            filesystem, path = fsspec.core.url_to_fs(name)
+            if filesystem.exists(path):
+                filesystem.rm_file(path)
+
+    def _replace(self, number: int, blob: bytes) -> None:
+        partial = Path(self._partial(number))
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                file.write(blob)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self._name(number))
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _partial(self, number: int) -> str:
+        """One name a trial, so that what a kill left behind is written over by the next."""
+        return f"{self._name(number)}.partial"
 
     def _name(self, number: int) -> str:
         return f"{self.uri.rstrip('/')}/trial-{number:05d}.ckpt"

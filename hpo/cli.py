@@ -81,6 +81,9 @@ def run(
     concurrency: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")] = "auto",
     timeout: Annotated[str | None, typer.Option(help="Start no epoch after this time: 90s, 45m, 8h, 1h30m.")] = None,
+    max_failures: Annotated[
+        int, typer.Option(min=0, help="Start a trial that failed again so often before it counts as FAIL.")
+    ] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits, the sampler and the trials.")] = 0,
     no_retrain: Annotated[bool, typer.Option("--no-retrain", help="Leave the held-out test alone.")] = False,
     as_json: AsJson = False,
@@ -128,6 +131,7 @@ def run(
         gpus_per_trial=gpus_per_trial,
         concurrency=concurrency,
         timeout_s=timeout_s,
+        max_failures=max_failures,
         retrain=not no_retrain,
     )
     _conclude(start(asked, options, files, study_paths.storage_url(folder, storage)), as_json)

@@ -5,7 +5,7 @@ import logging
 from optuna_dashboard import run_server
 
 from hpo.errors import HpoError
-from hpo.ledger import connect
+from hpo.storage import connect
 
 logger = logging.getLogger(__name__)
 

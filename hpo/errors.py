@@ -1,6 +1,7 @@
 """What the command line tells people, and the exit code that goes with it.
 
 HpoError (1)               the study or a command failed
+├─ NoSpaceError (1)        a disk is full; it can be resumed once there is room
 ├─ UsageError (2)          bad usage or input: nothing was created
 └─ InterruptedStudy (130)  stopped by the user; it can be resumed
 """
@@ -10,6 +11,10 @@ class HpoError(Exception):
     """A failure that a person can understand: one or two lines that name the cause and the mend."""
 
     exit_code = 1
+
+
+class NoSpaceError(HpoError):
+    """A checkpoint cannot be written for lack of room."""
 
 
 class UsageError(HpoError):

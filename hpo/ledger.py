@@ -10,25 +10,23 @@ import math
 import warnings
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
 from hpo.errors import HpoError, UsageError
-from hpo.records import State, TrialRecord, best_records, count_states
+from hpo.records import Ending, State, TrialRecord, best_records, count_states
 from hpo.spec import RunOptions, Sampler, StudySpec, differences
+from hpo.storage import connect, missing_sqlite_file, patient
 from trainables.config import EpochResult
 
 _SPEC, _RUN, _SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
+_MICRO_BATCHES = "micro_batches"
 _CURVE, _BEST_EPOCH, _ENDING, _ERROR = "curve", "best_epoch", "ending", "error"
-
-SQLITE_WAIT_S = 60
-"""How long a writer waits for a locked SQLite file before it gives up."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,9 @@ class Ledger:
 
     Invariants, whatever is killed when:
         - An epoch of a trial is stored once; reporting it again changes nothing.
-        - A trial leaves RUNNING once, by `finish`, for COMPLETE, PRUNED or FAIL. The intended end is written before
-          Optuna is told, so that `adopt_interrupted` can complete what a kill cut short.
+        - A trial leaves RUNNING once, by `finish`, for COMPLETE, PRUNED or FAIL. `intend` writes that end before the
+          epoch that it follows, so that `adopt_interrupted` can complete what a kill cut short.
+        - Whatever writes is repeated while the database is away, and bears that.
         - What the sampler draws follows from the study's seed, the trial's number and the trials that ended before.
     """
 
@@ -59,6 +58,9 @@ class Ledger:
         self.space = search_spaces.from_dict(self.spec.space, f"study {self.name}")
         self._open: dict[int, _OpenTrial] = {}
         self._interrupted: deque[FrozenTrial] = deque()
+        self._begun: optuna.Trial | None = None
+        self._unsure = False
+        self._micro_batches: dict[str, int] = dict(study.user_attrs.get(_MICRO_BATCHES, {}))
         self._n_trials = len(self._frozen())
 
     # -- the study ---------------------------------------------------------------------------------------------
@@ -82,6 +84,7 @@ class Ledger:
         """How many models of this study have been scored on held-out test images."""
         return int(self._study.user_attrs.get(_LOOKS, 0))
 
+    @patient
     def count_test_look(self) -> None:
         """Count one more look at held-out test images, before it is taken."""
         self._study.set_user_attr(_LOOKS, self.test_looks + 1)
@@ -95,6 +98,23 @@ class Ledger:
     @final.setter
     def final(self, result: dict[str, Any]) -> None:
         self._study.set_user_attr(_FINAL, result)
+
+    def micro_batch(self, params: dict[str, Any]) -> int | None:
+        """Return the micro-batch that fitted for this batch size and freeze mode; None: no batch was split yet."""
+        return self._micro_batches.get(_memory_key(params))
+
+    @patient
+    def remember_micro_batch(self, number: int, size: int) -> None:
+        """Keep the micro-batch that open trial `number` trains with, for it and for the trials to come."""
+        opened = self._open[number]
+        key = _memory_key(opened.trial.params)
+        if opened.micro_batch != size:
+            opened.trial.set_user_attr("micro_batch", size)
+            opened.micro_batch = size
+        if size < self._micro_batches.get(key, size + 1):
+            kept = {**self._micro_batches, key: size}
+            self._study.set_user_attr(_MICRO_BATCHES, kept)
+            self._micro_batches = kept
 
     @property
     def dashboard_path(self) -> str:
@@ -112,42 +132,45 @@ class Ledger:
         """Return all started trials, by number."""
         return [_record(trial) for trial in self._frozen()]
 
+    @patient
     def adopt_interrupted(self) -> list[TrialRecord]:
         """Queue the trials that an earlier run left RUNNING, so that `ask` gives them out first, and return them.
 
         Trials that had reached their end, but whose end a kill kept from being told, are finished here and now.
         """
+        self._interrupted.clear()
         for trial in self._frozen():
             if trial.state is not TrialState.RUNNING:
                 continue
             curve = _curve(trial)
             ending = trial.user_attrs.get(_ENDING)
             if ending is None and curve and curve[-1].epoch >= trial.params["epochs"]:
-                ending = {"state": "COMPLETE", "error": None}
-            if ending is not None:
+                ending = {"state": "COMPLETE", "error": None, "epoch": len(curve)}
+            if ending is not None and ending["epoch"] <= len(curve):
                 self._open[trial.number] = _OpenTrial(optuna.Trial(self._study, trial._trial_id), curve)
                 self.finish(trial.number, ending["state"], error=ending["error"])
             else:
                 self._interrupted.append(trial)
         return [_record(trial) for trial in self._interrupted]
 
+    @patient
     def ask(self) -> Assignment:
         """Return the next trial: an interrupted one, then one that the space wants tried first, then a sampled one."""
         if self._interrupted:
-            frozen = self._interrupted.popleft()
-            trial = optuna.Trial(self._study, frozen._trial_id)
-            curve = _curve(frozen)
+            trial = optuna.Trial(self._study, self._interrupted[0]._trial_id)
+            curve = _curve(self._interrupted[0])
         else:
-            self._study.sampler = _sampler(self.spec.sampler, self.spec.seed + self._n_trials)
-            if self._n_trials < len(self.space.enqueue) and not self._waiting():
-                self._study.enqueue_trial(dict(self.space.enqueue[self._n_trials]))
-            trial = self._study.ask()
-            curve = []
-            self._n_trials += 1
+            trial, curve = self._begun or self._begin(), []
         params = search_spaces.suggest(self.space, trial)
         self._open[trial.number] = _OpenTrial(trial, curve)
+        if self._interrupted:
+            self._interrupted.popleft()
+        else:
+            self._begun = None
+            self._n_trials += 1
         return Assignment(trial.number, params, len(curve))
 
+    @patient
     def report(self, number: int, result: EpochResult, *, host: str, device: str) -> bool:
         """Store one epoch of an open trial; False, and nothing stored, where the ledger has that epoch already."""
         opened = self._open[number]
@@ -158,27 +181,52 @@ class Ledger:
                 f"trial {number} reported epoch {result.epoch} after epoch {len(opened.curve)} of study {self.name};"
                 " this is a defect of hpo, please report it."
             )
-        opened.curve.append(result)
+        curve = [*opened.curve, result]
         if (host, device) != opened.place:
             opened.trial.set_user_attr("host", host)
             opened.trial.set_user_attr("device", device)
             opened.place = (host, device)
         # The value goes last: an epoch counts as reported once Optuna has its value.
-        opened.trial.set_user_attr(_CURVE, [_row(epoch) for epoch in opened.curve])
+        opened.trial.set_user_attr(_CURVE, [_row(epoch) for epoch in curve])
         opened.trial.report(result.val_accuracy, step=result.epoch)
+        opened.curve = curve
         return True
 
-    def finish(self, number: int, state: Literal["COMPLETE", "PRUNED", "FAIL"], *, error: str | None = None) -> None:
-        """End an open trial: COMPLETE with its best epoch's validation accuracy, or PRUNED, or FAIL with its error."""
-        opened = self._open.pop(number)
-        opened.trial.set_user_attr(_ENDING, {"state": state, "error": error})
+    @patient
+    def intend(self, number: int, state: Ending, *, epoch: int, error: str | None = None) -> None:
+        """Write down that a trial is to end in `state` once its `epoch` is reported; `finish` then ends it."""
+        opened = self._open[number]
+        opened.trial.set_user_attr(_ENDING, {"state": state, "error": error, "epoch": epoch})
+        opened.intended = True
+
+    @patient
+    def finish(self, number: int, state: Ending, *, error: str | None = None) -> None:
+        """End an open trial: COMPLETE with its best epoch's validation accuracy, or PRUNED or FAIL with the reason."""
+        opened = self._open[number]
+        if not opened.intended:
+            self.intend(number, state, epoch=len(opened.curve), error=error)
         if error is not None:
             opened.trial.set_user_attr(_ERROR, error)
         best = max(opened.curve, key=lambda result: result.val_accuracy, default=None)
         if best is not None:
             opened.trial.set_user_attr(_BEST_EPOCH, best.epoch)
         value = best.val_accuracy if best is not None and state == "COMPLETE" else None
-        self._study.tell(number, value, state=TrialState[state])
+        self._study.tell(number, value, state=TrialState[state], skip_if_finished=True)
+        del self._open[number]
+
+    def _begin(self) -> optuna.Trial:
+        """Create the next trial, unless a connection broke after the database had created it."""
+        if self._unsure:
+            for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if frozen.number not in self._open:
+                    return optuna.Trial(self._study, frozen._trial_id)
+        self._study.sampler = _sampler(self.spec.sampler, self.spec.seed + self._n_trials)
+        if self._n_trials < len(self.space.enqueue) and not self._waiting():
+            self._study.enqueue_trial(dict(self.space.enqueue[self._n_trials]))
+        self._unsure = True
+        self._begun = self._study.ask()
+        self._unsure = False
+        return self._begun
 
     def _frozen(self) -> list[FrozenTrial]:
         """All trials that were started; one that only waits in Optuna's queue is none of ours yet."""
@@ -194,6 +242,9 @@ class _OpenTrial:
     trial: optuna.Trial
     curve: list[EpochResult]
     place: tuple[str, str] | None = None
+    micro_batch: int | None = None
+    intended: bool = False
+    """Whether its end is written down."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +304,7 @@ def open_study(url: str, name: str) -> Ledger:
 
 def list_studies(url: str) -> list[StudySummary]:
     """Return all studies of the database that hpo made, by name; none where there is no database yet."""
-    if _missing_sqlite_file(url):
+    if missing_sqlite_file(url):
         return []
     storage = connect(url)
     studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(_names(storage))]
@@ -306,35 +357,12 @@ def delete(url: str, name: str) -> None:
     optuna.delete_study(study_name=name, storage=connect(url, must_exist=True))
 
 
-def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
-    """Open the database at `url`, an SQLAlchemy address.
-
-    Raises:
-        UsageError: `must_exist`, and there is no such SQLite file.
-        HpoError: It cannot be opened.
-    """
-    if must_exist and _missing_sqlite_file(url):
-        raise UsageError(f"there are no studies at {url} yet; `hpo run` starts one, --studies-dir looks elsewhere.")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    arguments: dict[str, Any] = {"timeout": SQLITE_WAIT_S} if url.startswith("sqlite:") else {}
-    try:
-        return optuna.storages.get_storage(RDBStorage(url, engine_kwargs={"connect_args": arguments}))
-    except (ImportError, ValueError, RuntimeError) as error:
-        raise HpoError(f"--storage {url}: {error}") from error
-    except optuna.exceptions.StorageInternalError as error:
-        raise HpoError(f"--storage {url}: the database cannot be opened ({error.__cause__ or error}).") from error
-
-
 def _names(storage: BaseStorage) -> list[str]:
     return list(optuna.get_all_study_names(storage))
 
 
 def _load(storage: BaseStorage, name: str) -> Ledger:
     return Ledger(optuna.load_study(study_name=name, storage=storage), storage)
-
-
-def _missing_sqlite_file(url: str) -> bool:
-    return url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()
 
 
 def _stored_spec(study: optuna.Study) -> StudySpec:
@@ -375,6 +403,11 @@ def _curve(trial: FrozenTrial) -> list[EpochResult]:
     """The epochs whose value Optuna has; a row that a kill left behind without its value does not count."""
     rows = (EpochResult(**_numbers(row)) for row in trial.user_attrs.get(_CURVE, []))
     return [result for result in rows if result.epoch in trial.intermediate_values]
+
+
+def _memory_key(params: dict[str, Any]) -> str:
+    """What decides a trial's memory within a study, whose backbone and image size are given."""
+    return f"{params['freeze_mode']}/{params['batch_size']}"
 
 
 def _row(result: EpochResult) -> dict[str, Any]:

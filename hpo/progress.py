@@ -68,6 +68,10 @@ class Progress:
         if row.best is None or result.val_accuracy > row.best.val_accuracy:
             row.best = result
 
+    def restarted(self, number: int, reason: str) -> None:
+        """Say that a trial begins again."""
+        self.console.print(f"trial {number} starts again from epoch 0: {reason}", soft_wrap=True, markup=False)
+
     def ended(self, number: int, state: str, error: str | None) -> None:
         """Count an ended trial."""
         row = self._running.pop(number)
@@ -77,7 +81,7 @@ class Progress:
         if state == "COMPLETE" and row.best and leads:
             self._best = (number, row.best)
         if error is not None:
-            self.console.print(f"trial {number} FAIL: {error}", soft_wrap=True, markup=False)
+            self.console.print(f"trial {number} {state}: {error}", soft_wrap=True, markup=False)
         self._line(f"trial {number} {state}{_reached(row)} | {self._summary()}")
 
     def _line(self, text: str) -> None:

@@ -8,6 +8,9 @@ from trainables.config import EpochResult
 State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 """Optuna's states; WAITING trials are not ours yet."""
 
+Ending = Literal["COMPLETE", "PRUNED", "FAIL"]
+"""The states in which a trial can end."""
+
 
 @dataclass(frozen=True)
 class TrialRecord:
@@ -21,7 +24,7 @@ class TrialRecord:
     host: str | None
     device: str | None
     error: str | None
-    """Why a FAIL trial failed."""
+    """Why a FAIL trial failed, or a PRUNED one diverged."""
     seconds: float | None
     """Wall time from its start to its end, interruptions included; None while it runs."""
 

@@ -1,19 +1,25 @@
 """Ray's searcher over the ledger: trials come from it, and every epoch and every end goes into it."""
 
 import time
+from pathlib import Path
 from typing import Any, Protocol
 
+from ray import cloudpickle
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from hpo.checkpoints import CheckpointStore
+from hpo.errors import HpoError, NoSpaceError
 from hpo.interrupts import Interruption
 from hpo.ledger import Assignment, Ledger
-from hpo.records import TrialRecord
+from hpo.records import Ending, TrialRecord
 from hpo.rungs import METRIC, replay
 from hpo.spec import RunOptions, trial_config
 from trainables.config import EpochResult
+
+SAME_FAILURES = 3
+"""So many trials that fail alike, before any has finished an epoch, are no bad luck: the study stops."""
 
 _EPOCH_FIELDS = tuple(EpochResult.__dataclass_fields__)
 
@@ -27,8 +33,11 @@ class Listener(Protocol):
     def epoch(self, number: int, result: EpochResult) -> None:
         """A trial reported an epoch."""
 
+    def restarted(self, number: int, reason: str) -> None:
+        """A trial that had epochs begins at epoch 0 again."""
+
     def ended(self, number: int, state: str, error: str | None) -> None:
-        """A trial left RUNNING; a FAIL has an error."""
+        """A trial left RUNNING; a FAIL has an error, and so has a PRUNED one that diverged."""
 
 
 class LedgerSearch(Searcher):
@@ -59,16 +68,19 @@ class LedgerSearch(Searcher):
         self._listener = listener
         self._left = len(interrupted) + max(0, options.trials - ledger.n_trials)
         self._deadline = None if options.timeout_s is None else time.monotonic() + options.timeout_s
+        self._restarted: set[int] = set()
+        self._first_errors: list[str] | None = []
         self.numbers: dict[str, int] = {}
+        self.failure: HpoError | None = None
 
     @property
-    def out_of_time(self) -> bool:
-        """Whether the run's time is over: no trial is started, and none goes on behind its current epoch."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+    def stopping(self) -> bool:
+        """Whether the run is over, out of time or failed: no trial starts, none goes on behind its epoch."""
+        return self.failure is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial's configuration for `Worker`, or FINISHED when the study has its trials."""
-        if self._left == 0 or self.out_of_time:
+        if self._left == 0 or self.stopping:
             return str(Searcher.FINISHED)
         self._left -= 1
         assignment = self._ledger.ask()
@@ -77,7 +89,12 @@ class LedgerSearch(Searcher):
             replay(self._scheduler, trial_id, self._interrupted[assignment.number])
         self._listener.started(assignment)
         config = trial_config(
-            self._ledger.spec, self._options.data_dir, assignment.params, assignment.number, self._threads
+            self._ledger.spec,
+            self._options.data_dir,
+            assignment.params,
+            assignment.number,
+            self._threads,
+            self._ledger.micro_batch(assignment.params),
         )
         return {
             "number": assignment.number,
@@ -91,23 +108,53 @@ class LedgerSearch(Searcher):
         self._record(self.numbers[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Record the end of a trial, unless it failed or the run's time is over, when the next run adopts it."""
+        """Record the end of a trial, unless it failed or the run is over, when the next run adopts it."""
         if error or result is None:
             return
-        number = self.numbers[trial_id]
+        number, last = self.numbers[trial_id], epoch_result(result)
+        reason = None if last.is_finite else f"diverged: the loss is not finite after epoch {last.epoch}"
+        complete = last.is_finite and last.epoch >= result["epochs"]
+        if self.stopping and last.is_finite and not complete:
+            # Whether ASHA stops it here is for the next run to say: the checkpoint gives it this epoch again.
+            return
+        ending: Ending = "COMPLETE" if complete else "PRUNED"
+        self._ledger.intend(number, ending, epoch=last.epoch, error=reason)
         self._record(number, result)
-        complete = result["epoch"] >= result["epochs"]
-        if complete or not self.out_of_time:
-            self.finish(number, "COMPLETE" if complete else "PRUNED")
+        self.finish(number, ending, reason)
 
-    def finish(self, number: int, state: Any, error: str | None = None) -> None:
+    def fail(self, trial_id: str, error: str) -> None:
+        """Record a trial that raised, unless only the disk was full; stop a study whose first trials all fail alike."""
+        number = self.numbers[trial_id]
+        kind, _, text = error.partition(": ")
+        if kind == NoSpaceError.__name__:
+            self.failure = self.failure or NoSpaceError(
+                f"{text}; make room, then go on with: hpo resume {self._ledger.name}"
+            )
+            return
+        self.finish(number, "FAIL", error)
+        if self._first_errors is None:
+            return
+        self._first_errors.append(error)
+        if len(self._first_errors) == SAME_FAILURES and len(set(self._first_errors)) == 1:
+            self.failure = HpoError(
+                f"the first {SAME_FAILURES} trials all failed with {error}; mend that, then go on with:"
+                f" hpo resume {self._ledger.name}"
+            )
+
+    def finish(self, number: int, state: Ending, error: str | None = None) -> None:
         """Record the end of trial `number`, drop its checkpoint and tell the listener."""
         self._ledger.finish(number, state, error=error)
         CheckpointStore(self._checkpoints).remove(number)
         self._listener.ended(number, state, error)
 
     def _record(self, number: int, result: dict[str, Any]) -> None:
-        epoch = EpochResult(**{name: result[name] for name in _EPOCH_FIELDS})
+        self._first_errors = None
+        epoch = epoch_result(result)
+        if result["restarted"] is not None and number not in self._restarted:
+            self._restarted.add(number)
+            self._listener.restarted(number, result["restarted"])
+        if result["micro_batch"] is not None:
+            self._ledger.remember_micro_batch(number, result["micro_batch"])
         if self._ledger.report(number, epoch, host=result["host"], device=result["device"]):
             self._listener.epoch(number, epoch)
 
@@ -120,6 +167,11 @@ class LedgerSearch(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: the ledger has it all."""
+
+
+def epoch_result(result: dict[str, Any]) -> EpochResult:
+    """Return the epoch in what Ray reports of a trial."""
+    return EpochResult(**{name: result[name] for name in _EPOCH_FIELDS})
 
 
 class RunWatch(Callback):
@@ -137,6 +189,17 @@ class RunWatch(Callback):
         self._interruption.check()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record the failed trial's error: the last line of its traceback."""
-        lines = str(trial.get_error() or "unknown error").strip().splitlines()
-        self._search.finish(self._search.numbers[trial.trial_id], "FAIL", error=lines[-1].strip())
+        """Record the failed trial's error."""
+        self._search.fail(trial.trial_id, _described(trial))
+
+
+def _described(trial: Any) -> str:
+    """Return why a trial failed, in one line: ``ValueError: too large``."""
+    try:
+        # Ray keeps the error in a file beside the trial; its own reader looks where that comes to lie only later.
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except FileNotFoundError:
+        return "unknown error"
+    cause = getattr(error, "cause", None)
+    lines = str(cause or error).strip().splitlines()
+    return f"{type(cause or error).__name__}: {lines[0] if lines else ''}".rstrip(": ")

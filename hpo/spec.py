@@ -66,6 +66,8 @@ class RunOptions(BaseModel):
     """None: as many trials at a time as the resources allow."""
     timeout_s: float | None = None
     """Seconds after which no epoch is started any more; None: no limit."""
+    max_failures: int = 2
+    """How often a trial that raised is started again from its checkpoint before it is recorded as FAIL."""
     retrain: bool = True
 
 
@@ -80,7 +82,12 @@ def differences(recorded: StudySpec, asked: StudySpec) -> list[str]:
 
 
 def trial_config(
-    spec: StudySpec, data_dir: str | None, params: dict[str, Any], number: int, threads: int
+    spec: StudySpec,
+    data_dir: str | None,
+    params: dict[str, Any],
+    number: int,
+    threads: int,
+    micro_batch: int | None,
 ) -> TrialConfig:
     """Return what trial `number` with the sampled `params` trains; its seed follows from the study's and its number."""
     return TrialConfig(
@@ -98,6 +105,7 @@ def trial_config(
         augment=spec.augment,
         precision=spec.precision,
         seed=spec.seed * 1_000_003 + number,
+        micro_batch=micro_batch,
         threads=threads,
     )
 

@@ -13,9 +13,6 @@ from hpo.searcher import LedgerSearch, Listener, RunWatch
 from hpo.spec import RunOptions
 from hpo.worker import Worker
 
-MAX_FAILURES = 2
-"""How often a trial that raised is started again from its checkpoint before it is recorded as FAIL."""
-
 
 def run_trials(
     ledger: Ledger,
@@ -28,6 +25,9 @@ def run_trials(
     """Run the study's trials until it has `options.trials` of them, or its time is over.
 
     Trials that an earlier run left unfinished go on first. Ray must be up, and the study's lock held.
+
+    Raises:
+        HpoError: The study cannot go on: a disk is full, or its first trials all failed alike.
     """
     interrupted = ledger.adopt_interrupted()
     if not interrupted and ledger.n_trials >= options.trials:
@@ -50,12 +50,14 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(paths.scratch),
-                stop=lambda _trial_id, _result: search.out_of_time,
+                stop=lambda _trial_id, _result: search.stopping,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+                failure_config=tune.FailureConfig(max_failures=options.max_failures),
                 callbacks=[RunWatch(search, interruption)],
                 verbose=0,
             ),
         ).fit()
     finally:
         shutil.rmtree(paths.scratch, ignore_errors=True)
+    if search.failure is not None:
+        raise search.failure

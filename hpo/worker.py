@@ -4,7 +4,6 @@ One process serves many trials (Ray's `reuse_actors`), so torch is imported once
 """
 
 import dataclasses
-import logging
 import platform
 from collections.abc import Generator
 from typing import Any
@@ -15,7 +14,8 @@ from ray import tune
 from hpo.checkpoints import CheckpointStore
 from trainables.config import EpochResult, TrialConfig
 
-logger = logging.getLogger(__name__)
+SMALLEST_MICRO_BATCH = 2
+"""Batch norm cannot learn from a single image."""
 
 
 class Worker(tune.Trainable):
@@ -23,7 +23,8 @@ class Worker(tune.Trainable):
 
     The configuration holds `number` (the trial's), `trial` (a `TrialConfig`), `reported` (epochs that the ledger has
     already) and `checkpoints` (where the study keeps them). A step's result holds the fields of `EpochResult`,
-    `epochs` (the trial's last), `number`, `host`, `device` and `done`.
+    `epochs` (the trial's last), `number`, `host`, `device`, `restarted` (why a trial that had epochs began at epoch 0,
+    else None), `micro_batch` (what fitted, where the batch had to be split, else None) and `done`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -31,7 +32,9 @@ class Worker(tune.Trainable):
         self._number: int = config["number"]
         self._trial: TrialConfig = config["trial"]
         self._store = CheckpointStore(config["checkpoints"])
-        self._epochs = self._run(config["reported"])
+        self._reported: int = config["reported"]
+        self._restarted: str | None = None
+        self._epochs = self._run()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this process."""
@@ -40,15 +43,18 @@ class Worker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch."""
-        result = next(self._epochs)
+        """Train one epoch, with smaller and smaller micro-batches while the memory does not suffice."""
+        result = self._next()
+        self._reported = result.epoch
         return {
             **dataclasses.asdict(result),
             "number": self._number,
             "host": ray.util.get_node_ip_address(),
             "device": device_name(),
             "epochs": self._trial.epochs,
-            "done": result.epoch >= self._trial.epochs,
+            "restarted": self._restarted,
+            "micro_batch": self._trial.micro_batch,
+            "done": result.epoch >= self._trial.epochs or not result.is_finite,
         }
 
     def cleanup(self) -> None:
@@ -58,11 +64,27 @@ class Worker(tune.Trainable):
         self._epochs.close()
         release_memory()
 
-    def _run(self, reported: int) -> Generator[EpochResult, None, None]:
+    def _next(self) -> EpochResult:
+        from trainables.device import is_out_of_memory
+
+        while True:
+            try:
+                return next(self._epochs)
+            except Exception as error:
+                size = (self._trial.micro_batch or self._trial.batch_size) // 2
+                if not is_out_of_memory(error) or size < SMALLEST_MICRO_BATCH:
+                    raise
+            self.cleanup()
+            self._trial = dataclasses.replace(self._trial, micro_batch=size)
+            self._epochs = self._run()
+
+    def _run(self) -> Generator[EpochResult, None, None]:
         from trainables.checkpoint import CheckpointError
         from trainables.trial import run_trial
 
         blob = self._store.get(self._number)
+        if blob is None and self._reported:
+            self._restarted = "its checkpoint is missing"
 
         def save(state: bytes) -> None:
             self._store.put(self._number, state)
@@ -71,9 +93,10 @@ class Worker(tune.Trainable):
             epochs = run_trial(self._trial, resume_from=blob, save=save)
             first = next(epochs)
         except CheckpointError as error:
-            logger.warning("trial %d starts from epoch 0: %s", self._number, error)
+            self._restarted = str(error)
             epochs = run_trial(self._trial, save=save)
             first = next(epochs)
+        reported = self._reported
         if first.epoch > reported:
             yield first
         yield from (result for result in epochs if result.epoch > reported)

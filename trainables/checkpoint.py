@@ -15,6 +15,9 @@ from trainables import freeze
 from trainables.config import EpochResult, TrialConfig
 from trainables.learning import Learner
 
+_UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+"""What torch and we raise for bytes that are no checkpoint, or one of another shape."""
+
 
 class CheckpointError(Exception):
     """A checkpoint is torn, or belongs to another configuration; the trial must start from epoch 0."""
@@ -43,20 +46,20 @@ def restore(blob: bytes, learner: Learner, schedule: ReduceLROnPlateau) -> list[
     """
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(blob), map_location=learner.compute.device, weights_only=True)
-        identity = state["config"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the checkpoint cannot be read ({error})") from error
-    if identity != _identity(learner.config):
-        raise CheckpointError("the checkpoint belongs to another configuration")
-    freeze.load_moving_state(learner.network, state["model"], learner.config.model.freeze_mode)
-    learner.optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    learner.scaler.load_state_dict(state["scaler"])
-    return [EpochResult(**result) for result in state["history"]]
+        if state["config"] != _identity(learner.config):
+            raise CheckpointError("the checkpoint belongs to another configuration")
+        freeze.load_moving_state(learner.network, state["model"], learner.config.model.freeze_mode)
+        learner.optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        learner.scaler.load_state_dict(state["scaler"])
+        return [EpochResult(**result) for result in state["history"]]
+    except _UNREADABLE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"the checkpoint cannot be read ({reason})") from error
 
 
 def _identity(config: TrialConfig) -> dict[str, Any]:
-    """Return what decides a trial's numbers: all of its configuration but where files lie and the threads."""
+    """Return what decides a trial's numbers: all of its configuration but places, threads and memory."""
     identity = dataclasses.asdict(config)
-    del identity["data"]["data_dir"], identity["threads"]
+    del identity["data"]["data_dir"], identity["threads"], identity["micro_batch"]
     return identity

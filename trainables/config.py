@@ -1,5 +1,6 @@
 """What one trial is told and what it answers: plain frozen records, without torch, so that the driver stays light."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ class TrialConfig:
     augment: Augment = "none"
     precision: Precision = "auto"
     seed: int = 0
+    micro_batch: int | None = None
+    """Images that are on the device at a time; a larger batch is split and its gradients are summed. None: no split.
+    The step is the whole batch's but for batch norm, whose statistics are then those of a part."""
     threads: int = 1
     """CPU threads that torch may use: the CPUs that the trial was given."""
 
@@ -93,6 +97,11 @@ class EpochResult:
     """Wall time of the epoch, validation included."""
     images_per_second: float
     """Training images by the training part's wall time."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether both losses are numbers; a trial whose loss is NaN or infinite has diverged."""
+        return math.isfinite(self.train_loss) and math.isfinite(self.val_loss)
 
 
 def default_data_dir() -> Path:

@@ -54,6 +54,14 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether `error` says that a device, or this machine, has no memory left for a tensor."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        # On a CPU torch raises a plain RuntimeError, with its allocator's name.
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
 def _gpu_autocast(precision: Precision, device: torch.device) -> torch.dtype | None:
     capability = torch.cuda.get_device_capability(device)
     if precision == "bf16" or (precision == "auto" and capability >= _AMPERE):

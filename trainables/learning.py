@@ -79,10 +79,7 @@ def train_epoch(learner: Learner, pixels: Pixels, indices: np.ndarray, epoch: in
     freeze.train_mode(learner.network, config.model.freeze_mode)
     total = torch.zeros((), device=learner.compute.device)
     for batch in _batches(indices[order], config.batch_size):
-        images, labels = _to_device(learner, pixels, batch)
-        if config.augment == "standard":
-            images = augment(images, int(torch.randint(2**31, ()).item()))
-        total += _train_step(learner, images, labels) * len(batch)
+        total += _train_step(learner, pixels, batch) * len(batch)
     return float(total) / len(indices)
 
 
@@ -90,9 +87,10 @@ def predict(learner: Learner, pixels: Pixels, indices: np.ndarray) -> Tensor:
     """Return the logits of the images at `indices`, (len(indices), classes) float32 on the CPU, in eval mode."""
     learner.network.model.eval()
     logits = []
+    size = min(EVALUATION_BATCH, learner.config.micro_batch or EVALUATION_BATCH)
     with torch.inference_mode():
-        for start in range(0, len(indices), EVALUATION_BATCH):
-            images, _ = _to_device(learner, pixels, indices[start : start + EVALUATION_BATCH])
+        for start in range(0, len(indices), size):
+            images, _ = _to_device(learner, pixels, indices[start : start + size])
             logits.append(_forward(learner, images).float())
         return torch.cat(logits).cpu()
 
@@ -105,14 +103,21 @@ def evaluate(learner: Learner, pixels: Pixels, indices: np.ndarray) -> tuple[flo
     return float(accuracy), float(cross_entropy(logits.double(), labels))
 
 
-def _train_step(learner: Learner, images: Tensor, labels: Tensor) -> Tensor:
-    """Take one step of Adam and return the batch's mean loss, detached, still on the device."""
-    loss = cross_entropy(_forward(learner, images).float(), labels)
+def _train_step(learner: Learner, pixels: Pixels, batch: np.ndarray) -> Tensor:
+    """Take one step of Adam on the images at `batch` and return their mean loss, detached, still on the device."""
+    config = learner.config
     learner.optimizer.zero_grad(set_to_none=True)
-    learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    total = torch.zeros((), device=learner.compute.device)
+    for part in _batches(batch, config.micro_batch or len(batch)):
+        images, labels = _to_device(learner, pixels, part)
+        if config.augment == "standard":
+            images = augment(images, int(torch.randint(2**31, ()).item()))
+        loss = cross_entropy(_forward(learner, images).float(), labels) * (len(part) / len(batch))
+        learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        total += loss.detach()
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
-    return loss.detach()
+    return total
 
 
 def _forward(learner: Learner, images: Tensor) -> Tensor:

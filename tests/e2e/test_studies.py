@@ -1,16 +1,12 @@
 """Whole studies through the real command line: real Ray, real SQLite, real images."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pandas as pd
 import pytest
 import torch
@@ -19,54 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from tests.e2e.shell import Shell
 from tests.tiny_backbone import tiny
-
-ROOT = Path(__file__).parents[2]
-HPO = Path(sys.executable).with_name("hpo")
-SPACE = """
-[parameters]
-learning_rate = { low = 1e-4, high = 1e-2, log = true }
-batch_size = { choices = [32, 64, 128] }
-epochs = { low = 4, high = 12, step = 4 }
-freeze_mode = { choices = ["none", "partial", "backbone"] }
-"""
-
-
-class Shell:
-    """A folder with a search space, and `hpo` run in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "space.toml").write_text(SPACE, encoding="utf-8")
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "HPO_DATA_DIR": str(folder / "data")}
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(HPO), *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def hpo(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=400)
-        assert process.returncode == code, f"{arguments} ended with {process.returncode}:\n{out}\n{err}"
-        return out, err
-
-    def run(self, *arguments: str, trials: int, code: int = 0) -> tuple[str, str]:
-        return self.hpo(
-            *("run", "--backbone", "tests.tiny_backbone:tiny", "--dataset", "digits", "--image-size", "16"),
-            *("--space", "space.toml", "--grace-period", "2", "--study", "tiny", "--trials", str(trials), *arguments),
-            code=code,
-        )
-
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
-        url = f"sqlite:///{self.folder / 'studies' / 'optuna.db'}"
-        return optuna.load_study(study_name="tiny", storage=url).trials
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +27,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 @pytest.fixture(scope="module")
 def summary(shell: Shell) -> dict[str, Any]:
     """A finished study of 20 trials, as `--json` tells it."""
-    out, err = shell.run("--seed", "0", "--json", trials=20)
+    out, err = shell.hpo(*shell.asked("--grace-period", "2", "--seed", "0", "--json", trials=20))
     assert "Traceback" not in err
     assert "trial 0 starts" in err
     result: dict[str, Any] = json.loads(out)
@@ -132,7 +82,7 @@ def test_the_model_loads_without_the_projects_training_code(shell: Shell, summar
 def test_the_same_command_again_changes_nothing(shell: Shell, summary: dict[str, Any]) -> None:
     before = [(trial.number, trial.state, trial.intermediate_values) for trial in shell.trials()]
 
-    out, err = shell.run("--seed", "0", "--json", trials=20)
+    out, err = shell.hpo(*shell.asked("--grace-period", "2", "--seed", "0", "--json", trials=20))
 
     assert "study tiny is complete" in err
     assert json.loads(out)["final"] == summary["final"]
@@ -140,7 +90,7 @@ def test_the_same_command_again_changes_nothing(shell: Shell, summary: dict[str,
 
 
 def test_another_specification_is_refused(shell: Shell, summary: dict[str, Any]) -> None:
-    _, err = shell.run("--seed", "1", "--head", "linear", trials=20, code=2)
+    _, err = shell.hpo(*shell.asked("--seed", "1", "--head", "linear", trials=20), code=2)
 
     assert "head: the study has projection, this run asks for linear" in err
 
@@ -187,8 +137,7 @@ def test_a_retrain_over_seeds_and_candidates_is_counted(shell: Shell, summary: d
 
 def interrupted(shell: Shell, number: signal.Signals) -> str:
     """Start a study of 6 trials, send it a signal after its first epoch, and return what it printed on stderr."""
-    arguments = ("--backbone", "tests.tiny_backbone:tiny", "--dataset", "digits", "--image-size", "16")
-    process = shell.start("run", *arguments, "--space", "space.toml", "--study", "tiny", "--trials", "6", "--no-asha")
+    process = shell.start(*shell.asked("--no-asha", trials=6))
     deadline = time.monotonic() + 200
     while not list((shell.folder / "studies" / "tiny").glob("checkpoints/*.ckpt")):
         assert time.monotonic() < deadline

@@ -128,13 +128,23 @@ def test_an_end_that_a_kill_cut_short_is_completed(tmp_path: Path) -> None:
     report(first, pruned.number, epoch(1))
     for number in range(1, ran_out.params["epochs"] + 1):
         report(first, ran_out.number, epoch(number))
-    # What `finish` writes before it tells Optuna.
-    optuna.Trial(first._study, first._frozen()[0]._trial_id).set_user_attr("ending", {"state": "PRUNED", "error": None})
+    first.intend(pruned.number, "PRUNED", epoch=1)
 
     second = opened(tmp_path)
 
     assert second.adopt_interrupted() == []
     assert [record.state for record in second.records()] == ["PRUNED", "COMPLETE"]
+
+
+def test_an_end_whose_last_epoch_was_never_stored_is_decided_again(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    trial = first.ask().number
+    report(first, trial, epoch(1))
+    first.intend(trial, "PRUNED", epoch=2)
+
+    (left,) = opened(tmp_path).adopt_interrupted()
+
+    assert (left.number, left.state, len(left.curve)) == (trial, "RUNNING", 1)
 
 
 def test_the_enqueued_configuration_goes_first(tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""The database below the ledger: how it is opened, and what happens while it is away."""
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+
+from hpo.errors import HpoError, UsageError
+
+logger = logging.getLogger(__name__)
+
+SQLITE_WAIT_S = 60
+"""How long SQLite waits for a lock that another process holds before it reports an error."""
+OUTAGE_WAIT_S = 600
+"""How long a database that is away is waited for before the study stops."""
+_RETRY_S = 1.0
+_LASTING = ("disk is full", "readonly", "read-only", "malformed", "not a database", "disk i/o", "unable to open")
+"""What SQLite says when waiting does not help."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
+    """Open the database at `url`, an SQLAlchemy address.
+
+    Raises:
+        UsageError: `must_exist`, and there is no such SQLite file.
+        HpoError: It cannot be opened.
+    """
+    if must_exist and missing_sqlite_file(url):
+        raise UsageError(f"there are no studies at {url} yet; `hpo run` starts one, --studies-dir looks elsewhere.")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sqlite = url.startswith("sqlite:")
+    arguments = {"connect_args": {"timeout": SQLITE_WAIT_S}} if sqlite else {"pool_pre_ping": True}
+    try:
+        return optuna.storages.get_storage(RDBStorage(url, engine_kwargs=arguments))
+    except ImportError as error:
+        extra = "; `pip install 'hpo[postgres]'` brings PostgreSQL's driver" if url.startswith("postgresql") else ""
+        raise HpoError(f"--storage {_shown(url)}: {error}{extra}") from error
+    except (ValueError, RuntimeError) as error:
+        raise HpoError(f"--storage {_shown(url)}: {error}") from error
+    except (StorageInternalError, DBAPIError) as error:
+        raise HpoError(f"--storage {_shown(url)}: the database cannot be opened ({_reason(error)}).") from error
+
+
+def missing_sqlite_file(url: str) -> bool:
+    """Return whether `url` names an SQLite file that is not there."""
+    return url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()
+
+
+def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Call `method` again while its database is away; it must bear being called again after it got through in part.
+
+    Raises:
+        HpoError: The database was away for `OUTAGE_WAIT_S`, or is full, read-only or damaged.
+    """
+
+    @functools.wraps(method)
+    def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        since: float | None = None
+        while True:
+            try:
+                result = method(self, *args, **kwargs)
+            except (StorageInternalError, DBAPIError) as error:
+                reason = _reason(error)
+                if not _may_pass(error):
+                    raise HpoError(f"the database cannot be used ({reason}); mend that, then resume.") from error
+                if since is None:
+                    since = time.monotonic()
+                    logger.warning("the database is away (%s); waiting for it", reason)
+                if time.monotonic() - since > OUTAGE_WAIT_S:
+                    raise HpoError(f"the database was away for {OUTAGE_WAIT_S} s ({reason}); resume later.") from error
+                time.sleep(_RETRY_S)
+            else:
+                if since is not None:
+                    logger.warning("the database is back after %.0f s", time.monotonic() - since)
+                return result
+
+    return wrapped
+
+
+def _may_pass(error: Exception) -> bool:
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if not isinstance(cause, OperationalError | InterfaceError):
+        # A connection that the server closed is reported as one of many kinds.
+        return isinstance(cause, DatabaseError) and cause.connection_invalidated
+    return not any(words in str(cause).lower() for words in _LASTING)
+
+
+def _reason(error: Exception) -> str:
+    """The database's own words, in one line."""
+    cause = error.__cause__ or error
+    text = str(getattr(cause, "orig", None) or cause).strip()
+    return text.splitlines()[0] if text else type(cause).__name__
+
+
+def _shown(url: str) -> str:
+    """The address without its password."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url

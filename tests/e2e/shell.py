@@ -1,0 +1,55 @@
+"""A folder with a search space, and `hpo` run in it as a user would."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+
+ROOT = Path(__file__).parents[2]
+HPO = Path(sys.executable).with_name("hpo")
+SPACE = """
+[parameters]
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+batch_size = { choices = [32, 64, 128] }
+epochs = { low = 4, high = 12, step = 4 }
+freeze_mode = { choices = ["none", "partial", "backbone"] }
+"""
+
+
+class Shell:
+    """Runs `hpo` in `folder`; the study is called ``tiny``."""
+
+    def __init__(self, folder: Path, space: str = SPACE, storage: str | None = None) -> None:
+        self.folder = folder
+        (folder / "space.toml").write_text(space, encoding="utf-8")
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "HPO_DATA_DIR": str(folder / "data")}
+        self.storage = storage
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(HPO), *arguments, *(("--storage", self.storage) if self.storage else ())],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def hpo(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=400)
+        assert process.returncode == code, f"{arguments} ended with {process.returncode}:\n{out}\n{err}"
+        return out, err
+
+    def asked(self, *arguments: str, trials: int, backbone: str = "tests.tiny_backbone:tiny") -> tuple[str, ...]:
+        return (
+            *("run", "--backbone", backbone, "--dataset", "digits", "--image-size", "16", "--space", "space.toml"),
+            *("--study", "tiny", "--trials", str(trials), *arguments),
+        )
+
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        url = self.storage or f"sqlite:///{self.folder / 'studies' / 'optuna.db'}"
+        return optuna.load_study(study_name="tiny", storage=url).trials

@@ -1,0 +1,131 @@
+"""What goes wrong while a study runs, and what it says and does about it."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.shell import Shell
+from tests.failing_backbones import ROOM
+
+SHORT = """
+[parameters]
+learning_rate = 1e-3
+batch_size = 32
+epochs = 3
+freeze_mode = "none"
+"""
+
+
+def test_a_study_whose_first_trials_all_fail_alike_stops_with_their_error(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, SHORT)
+
+    _, err = shell.hpo(
+        *shell.asked("--max-failures", "0", "--concurrency", "1", trials=9, backbone="tests.failing_backbones:broken"),
+        code=1,
+    )
+
+    assert "the first 3 trials all failed with ArithmeticError: this backbone never learns" in err
+    assert "Traceback" not in err
+    assert [trial.state.name for trial in shell.trials()] == ["FAIL"] * 3
+    assert shell.trials()[0].user_attrs["error"] == "ArithmeticError: this backbone never learns"
+
+
+def test_a_trial_that_diverges_is_pruned_with_the_reason(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, SHORT)
+
+    _, err = shell.hpo(*shell.asked("--no-retrain", trials=1, backbone="tests.failing_backbones:diverging"))
+
+    (trial,) = shell.trials()
+    assert trial.state.name == "PRUNED"
+    assert trial.user_attrs["error"] == f"diverged: the loss is not finite after epoch {len(trial.intermediate_values)}"
+    assert "trial 0 PRUNED: diverged" in err
+
+
+def test_a_batch_that_does_not_fit_is_split_and_the_size_remembered(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, SHORT)
+
+    out, _ = shell.hpo(*shell.asked("--concurrency", "1", trials=2, backbone="tests.failing_backbones:crowded"))
+
+    first, second = shell.trials()
+    assert first.user_attrs["micro_batch"] == second.user_attrs["micro_batch"] == ROOM
+    assert first.state.name == second.state.name == "COMPLETE"
+    assert "held-out test accuracy" in out
+
+
+def interrupted_after_a_checkpoint(shell: Shell) -> list[Path]:
+    process = shell.start(*shell.asked("--no-asha", "--no-retrain", "--concurrency", "1", trials=2))
+    folder = shell.folder / "studies" / "tiny" / "checkpoints"
+    deadline = time.monotonic() + 200
+    while not list(folder.glob("*.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    return list(folder.glob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "the checkpoint cannot be read"),
+        (lambda path: path.unlink(), "its checkpoint is missing"),
+    ],
+    ids=["torn", "missing"],
+)
+def test_a_checkpoint_that_is_no_good_costs_its_trial_a_restart(harm: object, told: str, tmp_path: Path) -> None:
+    assert callable(harm)
+    shell = Shell(tmp_path)
+    for path in interrupted_after_a_checkpoint(shell):
+        harm(path)
+    # Epochs in the ledger tell a restart from a start.
+    begun = {trial.number for trial in shell.trials() if trial.intermediate_values and trial.state.name == "RUNNING"}
+
+    _, err = shell.hpo("resume", "tiny")
+
+    assert [trial.state.name for trial in shell.trials()] == ["COMPLETE", "COMPLETE"]
+    if begun or "torn" in str(tmp_path):
+        assert f"starts again from epoch 0: {told}" in err
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 32 KiB that can be made larger."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(folder)], capture_output=True, check=False
+        ).returncode
+    )
+    if not mounted:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def enlarge(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+
+
+def test_a_full_disk_of_checkpoints_stops_the_study_which_goes_on_once_there_is_room(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    shell = Shell(tmp_path, SHORT)
+
+    _, err = shell.hpo(*shell.asked("--no-retrain", "--checkpoints", str(small_disk), trials=2), code=1)
+
+    assert "no room for the checkpoint of trial" in err
+    assert "hpo resume tiny" in err
+    assert "Traceback" not in err
+    assert {trial.state.name for trial in shell.trials()} == {"RUNNING"}
+    enlarge(small_disk)
+    shell.hpo("resume", "tiny")
+    assert [trial.state.name for trial in shell.trials()] == ["COMPLETE"] * 2
+    assert not list(small_disk.iterdir())
