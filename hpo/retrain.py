@@ -102,7 +102,7 @@ def _choose(ledger: Ledger, candidates: list[TrialRecord], placement: Placement)
     """Train each candidate again on the training split and return the best on validation."""
     task = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus)(_validate)
     futures = [task.remote(_config(ledger, record, placement, 1)) for record in candidates]
-    accuracies = _results(futures)
+    accuracies = _results(futures, ledger.name)
     for record, accuracy in zip(candidates, accuracies, strict=True):
         logger.info("trial %d trained again: validation accuracy %.4f", record.number, accuracy)
     return max(zip(accuracies, candidates, strict=True), key=lambda pair: (pair[0], -pair[1].number))[1]
@@ -125,14 +125,15 @@ def _train_and_test(
     for repeat in range(seeds):
         ledger.count_test_look()
         futures.append(task.remote(_config(ledger, chosen, placement, repeat), rates))
-    return [Retrained(**fields) for fields in _results(futures)]
+    return [Retrained(**fields) for fields in _results(futures, ledger.name)]
 
 
-def _results(futures: list[Any]) -> list[Any]:
+def _results(futures: list[Any], study: str) -> list[Any]:
     try:
         return list(ray.get(futures))
     except ray.exceptions.RayError as error:
-        raise HpoError(f"the retrain failed: {str(error).strip().splitlines()[-1]}") from error
+        reason = str(error).strip().splitlines()[-1]
+        raise HpoError(f"the retrain failed: {reason.rstrip('.')}; try again with: hpo resume {study}") from error
 
 
 def _validate(config: TrialConfig) -> float:

@@ -4,7 +4,9 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+import ray
 from ray import cloudpickle
+from ray.exceptions import RayActorError, RayError
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -20,6 +22,11 @@ from trainables.config import EpochResult
 
 SAME_FAILURES = 3
 """So many trials that fail alike, before any has finished an epoch, are no bad luck: the study stops."""
+
+RAY_ANSWER_S = 30.0
+"""How long an empty task may take before Ray counts as dead."""
+NODES_LOOK_S = 2.0
+"""Between two looks at which machines are alive."""
 
 _EPOCH_FIELDS = tuple(EpochResult.__dataclass_fields__)
 
@@ -123,23 +130,17 @@ class LedgerSearch(Searcher):
         self.finish(number, ending, reason)
 
     def fail(self, trial_id: str, error: str) -> None:
-        """Record a trial that raised, unless only the disk was full; stop a study whose first trials all fail alike."""
-        number = self.numbers[trial_id]
-        kind, _, text = error.partition(": ")
-        if kind == NoSpaceError.__name__:
-            self.failure = self.failure or NoSpaceError(
-                f"{text}; make room, then go on with: hpo resume {self._ledger.name}"
-            )
-            return
-        self.finish(number, "FAIL", error)
+        """Record a trial that failed for good; stop a study whose first trials all fail alike."""
+        self.finish(self.numbers[trial_id], "FAIL", error)
         if self._first_errors is None:
             return
         self._first_errors.append(error)
         if len(self._first_errors) == SAME_FAILURES and len(set(self._first_errors)) == 1:
-            self.failure = HpoError(
-                f"the first {SAME_FAILURES} trials all failed with {error}; mend that, then go on with:"
-                f" hpo resume {self._ledger.name}"
-            )
+            self.stop(HpoError(f"the first {SAME_FAILURES} trials all failed with {error}; mend that"))
+
+    def stop(self, failure: HpoError) -> None:
+        """End the run, for a reason that is none of a trial's: those that run stay RUNNING for the next run."""
+        self.failure = self.failure or type(failure)(f"{failure}; go on with: hpo resume {self._ledger.name}")
 
     def finish(self, number: int, state: Ending, error: str | None = None) -> None:
         """Record the end of trial `number`, drop its checkpoint and tell the listener."""
@@ -177,29 +178,58 @@ def epoch_result(result: dict[str, Any]) -> EpochResult:
 class RunWatch(Callback):
     """Records a trial that failed after its retries, with the error that Ray keeps apart from the searcher.
 
-    Between two of Ray's steps it also sees to it that an interruption gets through.
+    Between two of Ray's steps it also sees to it that an interruption, and the death of Ray itself, get through.
     """
 
     def __init__(self, search: LedgerSearch, interruption: Interruption) -> None:
         self._search = search
         self._interruption = interruption
+        self._looked_at = time.monotonic()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Stop here if the user asked for it."""
+        """Stop here if the user asked for it, or if no machine is left, for which Tune would wait for ever."""
         self._interruption.check()
+        if time.monotonic() - self._looked_at > NODES_LOOK_S:
+            self._looked_at = time.monotonic()
+            if not any(node["Alive"] for node in ray.nodes()):
+                self._search.stop(HpoError(_RAY_DIED))
+                raise self._search.failure or AssertionError
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record the failed trial's error."""
-        self._search.fail(trial.trial_id, _described(trial))
+        """Record the failed trial's error, unless it is none of the trial's: a full disk, or the death of Ray."""
+        error = _error_of(trial)
+        if isinstance(error, NoSpaceError):
+            self._search.stop(NoSpaceError(f"{error}; make room"))
+        elif isinstance(error, RayActorError) and not _ray_answers():
+            self._search.stop(HpoError(_RAY_DIED))
+        else:
+            self._search.fail(trial.trial_id, _described(error))
 
 
-def _described(trial: Any) -> str:
-    """Return why a trial failed, in one line: ``ValueError: too large``."""
+_RAY_DIED = "Ray has died under this study"
+
+
+def _error_of(trial: Any) -> BaseException:
+    """Return what a trial raised, or a RayActorError where its process died."""
+    # Ray keeps the error in a file beside the trial; its own reader looks where that comes to lie only later.
+    error: BaseException = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return getattr(error, "cause", None) or error
+
+
+def _described(error: BaseException) -> str:
+    """Return an error in one line: ``ValueError: too large``."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
+
+
+def _ray_answers() -> bool:
+    """Whether Ray still runs what it is given: a process that died may have died alone."""
     try:
-        # Ray keeps the error in a file beside the trial; its own reader looks where that comes to lie only later.
-        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except FileNotFoundError:
-        return "unknown error"
-    cause = getattr(error, "cause", None)
-    lines = str(cause or error).strip().splitlines()
-    return f"{type(cause or error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
+        ray.get(ray.remote(num_cpus=0)(_answer).remote(), timeout=RAY_ANSWER_S)
+    except RayError:
+        return False
+    return True
+
+
+def _answer() -> None:
+    """The empty task."""

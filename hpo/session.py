@@ -41,7 +41,7 @@ def _connect(address: str) -> None:
             address=address,
             include_dashboard=False if address == "local" else None,
             log_to_driver=False,
-            logging_level=logging.ERROR,
+            logging_level=logging.CRITICAL,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

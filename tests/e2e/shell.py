@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import optuna
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 ROOT = Path(__file__).parents[2]
 HPO = Path(sys.executable).with_name("hpo")
@@ -26,6 +28,11 @@ class Shell:
         (folder / "space.toml").write_text(space, encoding="utf-8")
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "HPO_DATA_DIR": str(folder / "data")}
         self.storage = storage
+
+    @property
+    def url(self) -> str:
+        """The database of the studies."""
+        return self.storage or f"sqlite:///{self.folder / 'studies' / 'optuna.db'}"
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -50,6 +57,13 @@ class Shell:
             *("--study", "tiny", "--trials", str(trials), *arguments),
         )
 
+    def has_study(self) -> bool:
+        """Whether the study has a trial; asked without Optuna, which would create the tables under hpo's hands."""
+        try:
+            with create_engine(self.url).connect() as connection:
+                return bool(connection.execute(text("SELECT count(*) FROM trials")).scalar())
+        except SQLAlchemyError:
+            return False
+
     def trials(self) -> list[optuna.trial.FrozenTrial]:
-        url = self.storage or f"sqlite:///{self.folder / 'studies' / 'optuna.db'}"
-        return optuna.load_study(study_name="tiny", storage=url).trials
+        return optuna.load_study(study_name="tiny", storage=self.url).trials

@@ -1,0 +1,271 @@
+"""Kills a study at seeded random moments, resumes it, and checks that nothing was lost, doubled or left behind.
+
+``python -m tests.e2e.chaos`` (``make chaos``) runs the long form and prints a table; a test runs the short one.
+"""
+
+import argparse
+import dataclasses
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from hpo import ledger as ledgers
+from hpo.records import TrialRecord
+from hpo.spec import StudySpec, trial_config
+from tests.e2e.postgres import postgres_server
+from tests.e2e.shell import Shell
+from trainables.trial import run_trial
+
+TRIALS = 30
+KINDS = ("driver", "trial", "raylet", "all")
+SPACE = """
+[parameters]
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+batch_size = { choices = [16, 32, 64] }
+epochs = { low = 6, high = 18, step = 6 }
+freeze_mode = { choices = ["none", "partial", "backbone"] }
+"""
+GRACE_PERIOD, REDUCTION_FACTOR = 2, 3
+MILESTONES = (2, 6, 18)
+_WAIT_S = 120.0
+
+
+@dataclass
+class Report:
+    """What one or many studies under fire came to."""
+
+    studies: int = 0
+    trials: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    epochs: int = 0
+    epochs_lost: int = 0
+    """Epochs that the ledger had before a kill and had not afterwards."""
+    duplicates: int = 0
+    wrong_states: int = 0
+    wrong_curves: int = 0
+    """Trials whose curve is not, number for number, that of the same trial undisturbed."""
+    wrong_ends: int = 0
+    """Trials that ended neither at their last epoch nor at a rung."""
+    orphans: int = 0
+    """Ray processes that outlived their study's driver."""
+    leaked_files: int = 0
+    seconds_to_epoch: list[float] = field(default_factory=list)
+    """From each `hpo resume` to its first new epoch."""
+
+    def __iadd__(self, other: "Report") -> "Report":
+        for one in dataclasses.fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+        return self
+
+    @property
+    def faults(self) -> int:
+        """Everything that must be zero."""
+        wrong = self.wrong_states + self.wrong_curves + self.wrong_ends
+        return self.epochs_lost + self.duplicates + wrong + self.orphans + self.leaked_files
+
+
+def attack(folder: Path, seed: int, kills: int, storage: str | None = None) -> Report:
+    """Run one study of `TRIALS` trials in `folder`, kill it `kills` times, let it finish, and check it."""
+    chance = random.Random(seed)
+    shell = Shell(folder, SPACE, storage)
+    report = Report(studies=1)
+    command = shell.asked(
+        *("--seed", str(seed), "--grace-period", str(GRACE_PERIOD), "--reduction-factor", str(REDUCTION_FACTOR)),
+        *("--no-retrain", "--max-failures", "9"),
+        trials=TRIALS,
+    )
+    process = shell.start(*command)
+    try:
+        for _ in range(kills):
+            process = strike_once(shell, process, chance, report)
+        process.communicate(timeout=400)
+    finally:
+        strike(process, "all")
+    shell.hpo("resume", "tiny")
+    check(shell, report)
+    return report
+
+
+def strike_once(
+    shell: Shell, process: subprocess.Popen[str], chance: random.Random, report: Report
+) -> subprocess.Popen[str]:
+    """Wait for an epoch and a moment more, kill something, and return the process that runs the study from then on."""
+    wait_for_epoch(shell, process)
+    time.sleep(chance.uniform(0, 2))
+    kind = chance.choice(KINDS)
+    while kind == "trial" and process.poll() is None and not parts(process, kind):
+        time.sleep(0.05)
+    if process.poll() is not None:
+        raise AssertionError(f"ended before kill {report.kills.total() + 1}: {process.communicate()}")
+    before = known_epochs(shell)
+    report.kills[kind] += 1
+    if kind == "trial":
+        # The study takes it up again by itself.
+        kill(chance.choice(parts(process, kind)))
+    else:
+        report.orphans += strike(process, kind)
+        begun, process = time.monotonic(), shell.start("resume", "tiny")
+        wait_for_epoch(shell, process)
+        report.seconds_to_epoch.append(time.monotonic() - begun)
+    report.epochs_lost += (before - known_epochs(shell)).total()
+    return process
+
+
+def strike(process: subprocess.Popen[str], kind: str) -> int:
+    """Kill a part of a running study that it cannot do without; return how many Ray processes outlive its driver."""
+    if process.poll() is not None:
+        return 0
+    tree = parts(process, "all")
+    for victim in tree if kind == "all" else parts(process, kind):
+        kill(victim)
+    if kind != "raylet":
+        process.kill()
+    process.communicate(timeout=_WAIT_S)
+    _, alive = psutil.wait_procs(tree, timeout=30)
+    for survivor in alive:
+        kill(survivor)
+    return len(alive)
+
+
+def parts(process: subprocess.Popen[str], kind: str) -> list[psutil.Process]:
+    """Return the processes below the driver that are of a kind; the driver itself is none of them."""
+    belongs: dict[str, Callable[[str], bool]] = {
+        "driver": lambda _: False,
+        "trial": lambda line: line.startswith("ray::") and not line.endswith(("Agent", "IDLE")),
+        "raylet": lambda line: "raylet/raylet" in line,
+        "all": lambda _: True,
+    }
+    return [one for one in psutil.Process(process.pid).children(recursive=True) if belongs[kind](command_line(one))]
+
+
+def kill(process: psutil.Process) -> None:
+    """End a process that may have ended by itself."""
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
+
+
+def check(shell: Shell, report: Report) -> None:
+    """Look at the finished study through its ledger, and run each of its trials again, undisturbed."""
+    ledger = ledgers.open_study(shell.url, "tiny")
+    records = ledger.records()
+    report.trials += len(records)
+    report.wrong_states += abs(len(records) - TRIALS)
+    for record in records:
+        epochs = [result.epoch for result in record.curve]
+        report.epochs += len(epochs)
+        report.duplicates += len(epochs) - len(set(epochs))
+        report.epochs_lost += len(set(range(1, max(epochs, default=0) + 1)) - set(epochs))
+        report.wrong_states += record.state not in ("COMPLETE", "PRUNED")
+        whole = len(epochs) == record.params["epochs"]
+        report.wrong_ends += not (whole if record.state == "COMPLETE" else len(epochs) in MILESTONES)
+        report.wrong_curves += numbers(record) != undisturbed(ledger.spec, record, shell.folder / "data")
+    report.leaked_files += len(list(leftovers(shell.folder)))
+
+
+def undisturbed(spec: StudySpec, record: TrialRecord, data: Path) -> list[tuple[float, ...]]:
+    """Train the trial of `record` here, without Ray, for as many epochs as it has."""
+    config = trial_config(spec, str(data), record.params, record.number, 1, None)
+    epochs = run_trial(config)
+    return [_numbers(next(epochs)) for _ in record.curve]
+
+
+def numbers(record: TrialRecord) -> list[tuple[float, ...]]:
+    return [_numbers(result) for result in record.curve]
+
+
+def _numbers(result: object) -> tuple[float, ...]:
+    names = ("epoch", "val_accuracy", "val_loss", "train_loss", "learning_rate")
+    return tuple(getattr(result, name) for name in names)
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Yield the files that a finished study must not leave."""
+    study = folder / "studies" / "tiny"
+    yield from (study / "checkpoints").glob("*")
+    yield from study.glob(".final-*")
+    yield from (path for path in (study / ".ray",) if path.exists())
+    yield from folder.rglob("*.partial")
+
+
+def known_epochs(shell: Shell) -> Counter[tuple[int, int]]:
+    """Return (trial, epoch) of each value in the ledger, as plain Optuna counts them."""
+    if not shell.has_study():
+        return Counter()
+    return Counter((trial.number, epoch) for trial in shell.trials() for epoch in trial.intermediate_values)
+
+
+def wait_for_epoch(shell: Shell, process: subprocess.Popen[str]) -> None:
+    """Wait for another epoch in the ledger, or for the end of `process`."""
+    before = known_epochs(shell)
+    deadline = time.monotonic() + _WAIT_S
+    while process.poll() is None and known_epochs(shell) == before:
+        if time.monotonic() > deadline:
+            process.kill()
+            raise TimeoutError(process.communicate())
+        time.sleep(0.05)
+
+
+def table(report: Report) -> str:
+    """Return the report as a table in Markdown."""
+    seconds = report.seconds_to_epoch
+    rows: list[tuple[str, float]] = [
+        ("studies", report.studies),
+        ("trials", report.trials),
+        *((f"kills: {kind}", report.kills[kind]) for kind in KINDS),
+        ("epochs in the ledgers", report.epochs),
+        ("epochs lost, beyond those in flight", report.epochs_lost),
+        ("duplicate epochs", report.duplicates),
+        ("wrong states or counts", report.wrong_states),
+        ("curves unlike the undisturbed trial's", report.wrong_curves),
+        ("ends neither at the last epoch nor at a rung", report.wrong_ends),
+        ("orphaned processes", report.orphans),
+        ("leaked files", report.leaked_files),
+    ]
+    if seconds:
+        rows.append(("`hpo resume` to the first new epoch, median s", round(statistics.median(seconds), 1)))
+        rows.append(("the same, longest", round(max(seconds), 1)))
+    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def main() -> int:
+    """Attack several studies and print what it came to; 1 where anything was wrong."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--studies", type=int, default=4)
+    parser.add_argument("--kills", type=int, default=7, help="kills a study")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--postgres", action="store_true", help="keep the ledgers in a PostgreSQL server")
+    options = parser.parse_args()
+    report = Report()
+    for index in range(options.studies):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            if options.postgres:
+                with postgres_server(folder) as server:
+                    report += attack(folder, options.seed + index, options.kills, server.url)
+            else:
+                report += attack(folder, options.seed + index, options.kills)
+        sys.stderr.write(f"study {index + 1} of {options.studies}: {report.kills.total()} kills so far\n")
+    sys.stdout.write(table(report) + "\n")
+    return 1 if report.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
