@@ -36,6 +36,8 @@ freeze_mode = { choices = ["none", "partial", "backbone"] }
 """
 GRACE_PERIOD, REDUCTION_FACTOR = 2, 3
 MILESTONES = (2, 6, 18)
+ORPHAN_S = 120.0
+"""Ray's agents try for a minute to report the death of their raylet, also to nobody, before they end."""
 _WAIT_S = 120.0
 
 
@@ -83,20 +85,30 @@ def attack(folder: Path, seed: int, kills: int, storage: str | None = None) -> R
         *("--no-retrain", "--max-failures", "9"),
         trials=TRIALS,
     )
+    struck: list[psutil.Process] = []
     process = shell.start(*command)
     try:
         for _ in range(kills):
-            process = strike_once(shell, process, chance, report)
+            process = strike_once(shell, process, chance, report, struck)
         process.communicate(timeout=400)
     finally:
-        strike(process, "all")
+        struck += strike(process, "all")
     shell.hpo("resume", "tiny")
     check(shell, report)
+    report.orphans += count_orphans(struck)
     return report
 
 
+def count_orphans(struck: list[psutil.Process]) -> int:
+    """Return how many of Ray's processes outlive their driver by `ORPHAN_S`, and end those."""
+    _, alive = psutil.wait_procs(struck, timeout=ORPHAN_S)
+    for survivor in alive:
+        kill(survivor)
+    return len(alive)
+
+
 def strike_once(
-    shell: Shell, process: subprocess.Popen[str], chance: random.Random, report: Report
+    shell: Shell, process: subprocess.Popen[str], chance: random.Random, report: Report, struck: list[psutil.Process]
 ) -> subprocess.Popen[str]:
     """Wait for an epoch and a moment more, kill something, and return the process that runs the study from then on."""
     wait_for_epoch(shell, process)
@@ -112,7 +124,7 @@ def strike_once(
         # The study takes it up again by itself.
         kill(chance.choice(parts(process, kind)))
     else:
-        report.orphans += strike(process, kind)
+        struck += strike(process, kind)
         begun, process = time.monotonic(), shell.start("resume", "tiny")
         wait_for_epoch(shell, process)
         report.seconds_to_epoch.append(time.monotonic() - begun)
@@ -120,20 +132,17 @@ def strike_once(
     return process
 
 
-def strike(process: subprocess.Popen[str], kind: str) -> int:
-    """Kill a part of a running study that it cannot do without; return how many Ray processes outlive its driver."""
+def strike(process: subprocess.Popen[str], kind: str) -> list[psutil.Process]:
+    """Kill a part of a running study that it cannot do without, and return all that were below its driver."""
     if process.poll() is not None:
-        return 0
+        return []
     tree = parts(process, "all")
     for victim in tree if kind == "all" else parts(process, kind):
         kill(victim)
     if kind != "raylet":
         process.kill()
     process.communicate(timeout=_WAIT_S)
-    _, alive = psutil.wait_procs(tree, timeout=30)
-    for survivor in alive:
-        kill(survivor)
-    return len(alive)
+    return tree
 
 
 def parts(process: subprocess.Popen[str], kind: str) -> list[psutil.Process]:

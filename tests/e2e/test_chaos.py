@@ -15,6 +15,7 @@ def test_nothing_is_lost_doubled_or_left_behind_by_kills(tmp_path: Path) -> None
     assert report.faults == 0, table(report)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(programs() is None, reason="PostgreSQL's initdb is not installed")
 def test_nor_with_the_ledger_in_postgresql(tmp_path: Path) -> None:
     with postgres_server(tmp_path) as server:
