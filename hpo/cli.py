@@ -150,7 +150,7 @@ def resume(
     from hpo.run import resume as go_on
 
     files, url = _located(study, studies_dir, storage)
-    _conclude(go_on(open_study(url, study), trials, files), as_json)
+    _conclude(go_on(open_study(url, study), trials, files, url), as_json)
 
 
 @app.command()
@@ -204,7 +204,7 @@ def retrain(
     files, url = _located(study, studies_dir, storage)
     ledger = open_study(url, study)
     _conclude(
-        retrain_again(ledger, files, seeds=seeds, top=top, on="train" if on == "train" else "train+val"),
+        retrain_again(ledger, files, url, seeds=seeds, top=top, on="train" if on == "train" else "train+val"),
         as_json,
     )
 

@@ -16,6 +16,6 @@ def delete(url: str, paths: StudyPaths) -> None:
     """
     ledger.open_study(url, paths.name)
     paths.folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(paths.lock, paths.name):
+    with only_writer(paths.lock, paths.name, url):
         ledger.delete(url, paths.name)
         shutil.rmtree(paths.folder)

@@ -9,6 +9,7 @@ import datetime
 import math
 import warnings
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ import search_spaces
 from hpo.errors import HpoError, UsageError
 from hpo.records import Ending, State, TrialRecord, best_records, count_states
 from hpo.spec import RunOptions, Sampler, StudySpec, differences
-from hpo.storage import connect, missing_sqlite_file, patient
+from hpo.storage import connect, missing_sqlite_file, opening, patient
 from trainables.config import EpochResult
 
 _SPEC, _RUN, _SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
@@ -54,6 +55,7 @@ class Ledger:
         self._study = study
         self._storage = storage
         self.name = study.study_name
+        self.hold: Callable[[], None] = lambda: None
         self.spec = _stored_spec(study)
         self.space = search_spaces.from_dict(self.spec.space, f"study {self.name}")
         self._open: dict[int, _OpenTrial] = {}
@@ -71,6 +73,7 @@ class Ledger:
         return RunOptions.model_validate(self._study.user_attrs[_RUN])
 
     @run_options.setter
+    @patient
     def run_options(self, options: RunOptions) -> None:
         self._study.set_user_attr(_RUN, options.model_dump())
 
@@ -96,6 +99,7 @@ class Ledger:
         return final
 
     @final.setter
+    @patient
     def final(self, result: dict[str, Any]) -> None:
         self._study.set_user_attr(_FINAL, result)
 
@@ -269,13 +273,14 @@ def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: di
         HpoError: The database cannot be used.
     """
     storage = connect(url)
-    study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-    # A study without a specification and without trials is one whose creation was cut short.
-    if _SPEC not in study.user_attrs and not study.get_trials(deepcopy=False):
-        study.set_user_attr(_SPLITS, splits)
-        study.set_user_attr(_RUN, options.model_dump())
-        study.set_user_attr(_SPEC, spec.model_dump())
-    ledger = Ledger(study, storage)
+    with opening(url):
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        # A study without a specification and without trials is one whose creation was cut short.
+        if _SPEC not in study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr(_SPLITS, splits)
+            study.set_user_attr(_RUN, options.model_dump())
+            study.set_user_attr(_SPEC, spec.model_dump())
+        ledger = Ledger(study, storage)
     differing = differences(ledger.spec, spec)
     if differing:
         listed = "\n  ".join(differing)
@@ -295,11 +300,12 @@ def open_study(url: str, name: str) -> Ledger:
         HpoError: The database cannot be used.
     """
     storage = connect(url, must_exist=True)
-    names = _names(storage)
-    if name not in names:
-        known = ", ".join(sorted(names)) or "none yet"
-        raise UsageError(f"there is no study {name}; the studies here are: {known}.")
-    return _load(storage, name)
+    with opening(url):
+        names = _names(storage)
+        if name not in names:
+            known = ", ".join(sorted(names)) or "none yet"
+            raise UsageError(f"there is no study {name}; the studies here are: {known}.")
+        return _load(storage, name)
 
 
 def list_studies(url: str) -> list[StudySummary]:
@@ -307,8 +313,9 @@ def list_studies(url: str) -> list[StudySummary]:
     if missing_sqlite_file(url):
         return []
     storage = connect(url)
-    studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(_names(storage))]
-    return [summary(Ledger(study, storage)) for study in studies if _SPEC in study.user_attrs]
+    with opening(url):
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(_names(storage))]
+        return [summary(Ledger(study, storage)) for study in studies if _SPEC in study.user_attrs]
 
 
 def summary(ledger: Ledger) -> StudySummary:

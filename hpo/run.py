@@ -63,15 +63,16 @@ def start(asked: Asked, options: RunOptions, paths: StudyPaths, url: str) -> dic
     spec, recorded, listing = _checked(asked, options)
     paths.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with only_writer(paths.lock, paths.name):
+        with only_writer(paths.lock, paths.name, url) as hold:
             ledger = ledgers.create(url, paths.name, spec, options, recorded)
+            ledger.hold = hold
             replace_text(paths.splits, listing)
             return _go(ledger, options, paths)
     finally:
         _remove_if_unused(paths)
 
 
-def resume(ledger: Ledger, trials: int | None, paths: StudyPaths) -> dict[str, Any]:
+def resume(ledger: Ledger, trials: int | None, paths: StudyPaths, url: str) -> dict[str, Any]:
     """Go on with a study as it was run last, with its target raised to `trials` where that is given.
 
     Raises:
@@ -82,17 +83,20 @@ def resume(ledger: Ledger, trials: int | None, paths: StudyPaths) -> dict[str, A
     if trials is not None and trials < ledger.n_trials:
         raise UsageError(f"study {ledger.name} has {ledger.n_trials} trials already; --trials can only raise that.")
     paths.folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(paths.lock, ledger.name):
+    with only_writer(paths.lock, ledger.name, url) as hold:
+        ledger.hold = hold
         ledger.run_options = options
         return _go(ledger, options, paths)
 
 
-def retrain_again(ledger: Ledger, paths: StudyPaths, *, seeds: int, top: int, on: RetrainOn) -> dict[str, Any]:
+def retrain_again(
+    ledger: Ledger, paths: StudyPaths, url: str, *, seeds: int, top: int, on: RetrainOn
+) -> dict[str, Any]:
     """Retrain a study's best configuration once more, and return the study's summary."""
     begun = time.monotonic()
     paths.folder.mkdir(parents=True, exist_ok=True)
     with (
-        only_writer(paths.lock, ledger.name),
+        only_writer(paths.lock, ledger.name, url),
         stoppable(f"hpo retrain {ledger.name}"),
         ray_session(ledger.run_options.address) as nodes,
     ):

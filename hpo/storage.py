@@ -3,14 +3,16 @@
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from hpo.errors import HpoError, UsageError
 
@@ -26,7 +28,15 @@ _LASTING = ("disk is full", "readonly", "read-only", "malformed", "not a databas
 
 P = ParamSpec("P")
 T = TypeVar("T")
-S = TypeVar("S")
+S = TypeVar("S", bound="Stored")
+
+
+class Stored(Protocol):
+    """Whose methods can be `patient`."""
+
+    @property
+    def hold(self) -> Callable[[], None]:
+        """Called before anything is written, to make sure that nobody else does."""
 
 
 def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
@@ -41,20 +51,32 @@ def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sqlite = url.startswith("sqlite:")
     arguments = {"connect_args": {"timeout": SQLITE_WAIT_S}} if sqlite else {"pool_pre_ping": True}
-    try:
+    with opening(url):
         return optuna.storages.get_storage(RDBStorage(url, engine_kwargs=arguments))
+
+
+@contextmanager
+def opening(url: str) -> Iterator[None]:
+    """Say of a database that cannot be opened which, why, and what to do.
+
+    Raises:
+        HpoError: What is run inside could not open the database at `url`.
+    """
+    try:
+        yield
     except ImportError as error:
         extra = "; `pip install 'hpo[postgres]'` brings PostgreSQL's driver" if url.startswith("postgresql") else ""
         raise HpoError(f"--storage {_shown(url)}: {error}{extra}") from error
-    except (ValueError, RuntimeError) as error:
-        raise HpoError(f"--storage {_shown(url)}: {error}") from error
     except (StorageInternalError, DBAPIError) as error:
         raise HpoError(f"--storage {_shown(url)}: the database cannot be opened ({_reason(error)}).") from error
+    except (ValueError, RuntimeError, ArgumentError) as error:
+        raise HpoError(f"--storage {_shown(url)}: {error}") from error
 
 
 def missing_sqlite_file(url: str) -> bool:
     """Return whether `url` names an SQLite file that is not there."""
-    return url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()
+    path = url.removeprefix("sqlite:///")
+    return path != url and not path.startswith("file:") and not Path(path).exists()
 
 
 def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
@@ -69,6 +91,7 @@ def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
         since: float | None = None
         while True:
             try:
+                self.hold()
                 result = method(self, *args, **kwargs)
             except (StorageInternalError, DBAPIError) as error:
                 reason = _reason(error)
@@ -105,9 +128,6 @@ def _reason(error: Exception) -> str:
 
 def _shown(url: str) -> str:
     """The address without its password."""
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:

@@ -1,6 +1,5 @@
-"""Placement, checkpoints, metrics, names, durations, the lock: small parts with one promise each."""
+"""Placement, checkpoints, metrics, names, durations: small parts with one promise each."""
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ from hypothesis import strategies as st
 
 from hpo.checkpoints import CheckpointStore
 from hpo.cli import parse_duration
-from hpo.errors import HpoError, UsageError
-from hpo.lock import only_writer
+from hpo.errors import UsageError
 from hpo.metrics import measure, wilson_interval
 from hpo.paths import StudyPaths, check_study_name
 from hpo.placement import place
@@ -107,28 +105,3 @@ def test_durations_are_read(text: str, seconds: int) -> None:
 def test_a_wrong_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="90s, 45m, 8h or 1h30m"):
         parse_duration(text)
-
-
-def hold(path: Path, held: Any, release: Any) -> None:
-    with only_writer(path, "study"):
-        held.set()
-        release.wait(30)
-
-
-def test_a_second_writer_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path / ".lock", held, release))
-    process.start()
-    assert held.wait(60)
-
-    with (
-        pytest.raises(HpoError, match=f"is being run by process {process.pid} on "),
-        only_writer(tmp_path / ".lock", "study"),
-    ):
-        pass
-    process.kill()
-    process.join()
-
-    with only_writer(tmp_path / ".lock", "study"):
-        assert (tmp_path / ".lock.json").exists()
