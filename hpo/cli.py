@@ -61,6 +61,9 @@ def run(
     image_size: Annotated[int | None, typer.Option(min=1, help="Side of the network's input, in pixels.")] = None,
     val_fraction: Annotated[float, typer.Option(help="Share of the training split that validates.")] = 0.25,
     label_fraction: Annotated[float, typer.Option(help="Share of the training labels that is kept.")] = 1.0,
+    skip_bad_images: Annotated[
+        bool, typer.Option("--skip-bad-images", help="Leave images out that cannot be read.")
+    ] = False,
     sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
     grace_period: Annotated[
         int | None, typer.Option(min=1, help="Epochs before ASHA may stop a trial; default 5.")
@@ -114,6 +117,7 @@ def run(
             "image_size": image_size,
             "val_fraction": val_fraction,
             "label_fraction": label_fraction,
+            "skip_bad_images": skip_bad_images,
             "sampler": sampler,
             "asha": not no_asha,
             "grace_period": grace_period,
@@ -165,7 +169,7 @@ def status(
     from hpo.ledger import list_studies, open_study, summarise, summary
 
     files, url = _located(study or "-", studies_dir, storage)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 160)
     if study is None:
         studies = list_studies(url)
         if as_json:

@@ -29,7 +29,7 @@ class Progress:
     target: int
     records: list[TrialRecord]
     """The trials that an earlier run left, with which counting begins."""
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    console: Console = field(default_factory=lambda: Console(stderr=True, markup=False, emoji=False, highlight=False))
 
     def __post_init__(self) -> None:
         """Begin counting where the ledger stands."""
@@ -70,7 +70,7 @@ class Progress:
 
     def restarted(self, number: int, reason: str) -> None:
         """Say that a trial begins again."""
-        self.console.print(f"trial {number} starts again from epoch 0: {reason}", soft_wrap=True, markup=False)
+        self.console.print(f"trial {number} starts again from epoch 0: {reason}", soft_wrap=True)
 
     def ended(self, number: int, state: str, error: str | None) -> None:
         """Count an ended trial."""
@@ -81,12 +81,12 @@ class Progress:
         if state == "COMPLETE" and row.best and leads:
             self._best = (number, row.best)
         if error is not None:
-            self.console.print(f"trial {number} {state}: {error}", soft_wrap=True, markup=False)
+            self.console.print(f"trial {number} {state}: {error}", soft_wrap=True)
         self._line(f"trial {number} {state}{_reached(row)} | {self._summary()}")
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
-            self.console.print(text, soft_wrap=True, markup=False)
+            self.console.print(text, soft_wrap=True)
 
     def _summary(self) -> str:
         done = sum(self._counts.values())

@@ -17,6 +17,7 @@ from hpo.ledger import Ledger, summarise
 from hpo.lock import only_writer
 from hpo.paths import StudyPaths
 from hpo.placement import place
+from hpo.preflight import readable
 from hpo.progress import Progress
 from hpo.records import count_states
 from hpo.retrain import RetrainOn, retrain
@@ -44,6 +45,7 @@ class Asked(BaseModel):
     image_size: int | None
     val_fraction: float
     label_fraction: float
+    skip_bad_images: bool
     sampler: Sampler
     asha: bool
     grace_period: int | None
@@ -144,6 +146,7 @@ def _checked(asked: Asked, options: RunOptions) -> tuple[StudySpec, dict[str, An
         label_fraction=asked.label_fraction,
         split_seed=asked.seed,
     )
+    data = readable(data, backbones.geometry(asked.backbone, asked.image_size), skip_bad=asked.skip_bad_images)
     images = datasets.training_images(data)
     divided = splits.split(images, data)
     grace = asked.grace_period if asked.grace_period is not None else min(GRACE_PERIOD, space.max_epochs)
@@ -162,6 +165,7 @@ def _checked(asked: Asked, options: RunOptions) -> tuple[StudySpec, dict[str, An
         augment=asked.augment,
         val_fraction=asked.val_fraction,
         label_fraction=asked.label_fraction,
+        skipped_images=data.skipped,
         splits_sha256=divided.fingerprint,
         sampler=asked.sampler,
         asha=asked.asha,

@@ -31,6 +31,8 @@ class StudySpec(BaseModel):
     augment: Augment
     val_fraction: float
     label_fraction: float
+    skipped_images: tuple[str, ...] = ()
+    """Names of images that could not be read and were left out."""
     splits_sha256: str
     """Of the training and validation images, in their order."""
     sampler: Sampler
@@ -118,6 +120,7 @@ def data_config(spec: StudySpec, data_dir: str | None) -> DataConfig:
         val_fraction=spec.val_fraction,
         label_fraction=spec.label_fraction,
         split_seed=spec.seed,
+        skipped=spec.skipped_images,
         fingerprint=spec.splits_sha256,
     )
 

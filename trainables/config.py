@@ -42,6 +42,8 @@ class DataConfig:
     """Share of the training labels that is kept, in (0, 1]; validation and test keep all of theirs."""
     split_seed: int = 0
     """Seed of every split."""
+    skipped: tuple[str, ...] = ()
+    """Names of images that cannot be read and are left out."""
     fingerprint: str | None = None
     """SHA-256 of the splits that the study recorded; a machine whose files give another is refused. None: no check."""
 

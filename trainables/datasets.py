@@ -82,7 +82,18 @@ def training_images(data: DataConfig) -> LabelledImages:
 
 
 def read_split(data: DataConfig, *, train: bool) -> LabelledImages:
-    """Return one split of a dataset. For `training_images` and the held-out test only; nothing else may call it."""
+    """Return one split of a dataset, without the images that the study leaves out.
+
+    For `training_images` and the held-out test only; nothing else may call it.
+    """
+    images = _whole_split(data, train=train)
+    if not data.skipped:
+        return images
+    skipped = set(data.skipped)
+    return images.subset(np.asarray([i for i, name in enumerate(images.ids) if name not in skipped], np.int64))
+
+
+def _whole_split(data: DataConfig, *, train: bool) -> LabelledImages:
     root = data_root(data.data_dir)
     if data.dataset.startswith("imagefolder:"):
         return _imagefolder(data, train=train)
@@ -239,11 +250,17 @@ def _files(
 def decode(path: Path) -> Image.Image:
     """Decode an image file as RGB, its EXIF orientation left alone, as torchvision's ImageFolder does.
 
+    Of an animation the first frame is taken; transparency is dropped; 16 bits become 8.
+
     Raises:
-        InputError: The file is missing or no image that can be read.
+        InputError: The file is missing, too large, or no image that can be read.
     """
     try:
         with Image.open(path) as image:
+            if image.mode.startswith("I;16"):
+                return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+            if image.mode in ("I", "F"):
+                raise ValueError(f"mode {image.mode}: pixels of 32 bits have no known range")
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as an image ({error}); mend or remove it.") from error

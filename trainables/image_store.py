@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,11 +13,23 @@ from numpy.lib.format import open_memmap
 
 from trainables.config import data_root
 from trainables.datasets import LabelledImages
+from trainables.errors import InputError
 from trainables.transforms import Geometry, shrink
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS_S = 5.0
+_SHOWN = 3
+
+
+class BadImagesError(InputError):
+    """Images of a dataset cannot be read."""
+
+    def __init__(self, dataset: str, reasons: dict[str, str]) -> None:
+        self.reasons = reasons
+        shown = "; ".join(list(reasons.values())[:_SHOWN])
+        more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+        super().__init__(f"--dataset {dataset}: {shown}{more}")
 
 
 def open_store(images: LabelledImages, geometry: Geometry, data_dir: str | None) -> np.ndarray:
@@ -27,7 +38,7 @@ def open_store(images: LabelledImages, geometry: Geometry, data_dir: str | None)
     They are decoded at the first call on a machine, by one process, and found again by every later one.
 
     Raises:
-        InputError: An image cannot be read; nothing is left behind.
+        BadImagesError: Images cannot be read; nothing is left behind.
     """
     path = store_path(images, geometry, data_dir)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,19 +73,33 @@ def _open_whole(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _build(path: Path, shape: tuple[int, ...], images: LabelledImages, geometry: Geometry) -> None:
-    partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.partial")
-    told = time.monotonic()
+    # The lock is held: whatever a kill left under this name is written over.
+    partial = path.with_name(f"{path.stem}.partial")
+    told, bad = time.monotonic(), dict[str, str]()
     try:
         store = open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            pixels = pool.map(lambda i: shrink(images.read(i), geometry), range(shape[0]))
+            pixels = pool.map(lambda i: _shrunk(images, i, geometry), range(shape[0]))
             for index, image in enumerate(pixels):
-                store[index] = image
+                if isinstance(image, InputError):
+                    bad[images.ids[index]] = str(image)
+                else:
+                    store[index] = image
                 if time.monotonic() - told > _PROGRESS_S:
                     told = time.monotonic()
                     logger.info("decoded %d of %d images of %s", index + 1, shape[0], images.dataset)
+        if bad:
+            raise BadImagesError(images.dataset, bad)
         store.flush()
         del store
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _shrunk(images: LabelledImages, index: int, geometry: Geometry) -> np.ndarray | InputError:
+    """Decode one image; an error is returned, so that one run through a dataset finds all that are bad."""
+    try:
+        return shrink(images.read(index), geometry)
+    except InputError as error:
+        return error

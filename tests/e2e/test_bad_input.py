@@ -84,6 +84,18 @@ def test_a_class_with_one_image_is_named(folder: Path, photo_folder: Path) -> No
     assert "class 'china' has 1 image(s)" in fails(folder, *RUN, "--dataset", f"imagefolder:{photo_folder}")
 
 
+def test_images_that_cannot_be_read_are_named_before_anything_starts(folder: Path, photo_folder: Path) -> None:
+    (photo_folder / "china" / "3.jpg").write_bytes(b"no image")
+    whole = photo_folder / "flower" / "5.jpg"
+    whole.write_bytes(whole.read_bytes()[:3000])
+
+    message = fails(folder, *RUN, "--dataset", f"imagefolder:{photo_folder}")
+
+    # One of both may be in the held-out share, which is looked through when the other one is whole.
+    assert "3.jpg cannot be read as an image" in message or "5.jpg cannot be read as an image" in message
+    assert "--skip-bad-images leaves such images out" in message
+
+
 def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
     path = folder.parent / "resnet34.pth"
     torch.save(get_model("resnet34", weights=None).state_dict(), path)

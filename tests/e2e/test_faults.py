@@ -93,6 +93,30 @@ def test_a_checkpoint_that_is_no_good_costs_its_trial_a_restart(harm: object, to
         assert f"starts again from epoch 0: {told}" in err
 
 
+def test_hostile_names_and_bad_images_break_nothing(tmp_path: Path, photo_folder: Path) -> None:
+    (photo_folder / "china").rename(photo_folder / "[bold]$x_{$[red] ,\"'<b>")
+    china = photo_folder / "[bold]$x_{$[red] ,\"'<b>"
+    (china / "0.jpg").rename(china / "=cmd('$^{').jpg")
+    (china / "torn.jpg").write_bytes(b"no image")
+    shell = Shell(tmp_path, SHORT.replace("epochs = 3", "epochs = 1"))
+    name = "[bold]$_{ 100%d \N{SNOWMAN}'\"<i>;"
+
+    _, err = shell.hpo(
+        *("run", "--backbone", "tests.tiny_backbone:tiny", "--image-size", "16", "--space", "space.toml"),
+        *("--dataset", f"imagefolder:{photo_folder}", "--study", name, "--trials", "1", "--skip-bad-images"),
+    )
+
+    assert "left out: " in err
+    assert "torn.jpg" in err
+    assert name in shell.hpo("status")[0]
+    assert name in shell.hpo("status", name)[0]
+    assert "torn.jpg" not in (tmp_path / "studies" / name / "splits.csv").read_text("utf-8")
+    for form in ("toml", "json", "yaml", "csv"):
+        shell.hpo("export", name, "--format", form)
+    shell.hpo("delete", name, "--yes")
+    assert not (tmp_path / "studies" / name).exists()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 32 KiB that can be made larger."""

@@ -3,6 +3,7 @@
 import io
 import shutil
 import struct
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torchvision.models import get_model_weights
 
 from trainables.backbones import geometry
 from trainables.config import PAPER_BACKBONES, DataConfig
-from trainables.datasets import LabelledImages, training_images
+from trainables.datasets import LabelledImages, decode, training_images
 from trainables.errors import InputError
 from trainables.held_out import held_out_images
 from trainables.image_store import open_store, store_path
@@ -192,6 +193,36 @@ def test_every_kind_of_image_becomes_rgb(mode: str, photo_folder: Path, tmp_path
     pixels = open_store(images, SMALL, str(tmp_path / "data"))
 
     assert pixels.shape == (len(images.ids), 3, 32, 32)
+
+
+def test_sixteen_bits_become_eight_and_thirty_two_are_refused(tmp_path: Path) -> None:
+    values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "float.tiff")
+
+    assert np.asarray(decode(tmp_path / "deep.png"))[..., 0].tolist() == np.arange(256).reshape(16, 16).tolist()
+    with pytest.raises(InputError, match=r"float\.tiff cannot be read as an image \(mode F: pixels of 32 bits"):
+        decode(tmp_path / "float.tiff")
+
+
+def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+
+    assert decode(tmp_path / "moving.webp").getpixel((4, 4)) == (255, 0, 0)
+
+
+def test_an_enormous_image_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    side = 20_000
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+    with pytest.raises(InputError, match=r"bomb\.png cannot be read as an image \(.*exceeds limit"):
+        decode(tmp_path / "bomb.png")
 
 
 def labelled(labels: list[int]) -> LabelledImages:
