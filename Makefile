@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow chaos check clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -19,6 +19,11 @@ test: .venv/.installed
 
 test-slow: .venv/.installed
 	$(BIN)/pytest -m slow
+
+# Kills studies at random moments, half an hour long, and prints what it came to (docs/reliability.md).
+chaos: .venv/.installed
+	$(BIN)/python -m tests.e2e.chaos --studies 4 --kills 7
+	$(BIN)/python -m tests.e2e.chaos --studies 2 --kills 6 --seed 4 --postgres
 
 check: .venv/.installed
 	$(BIN)/ruff check .

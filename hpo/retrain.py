@@ -206,7 +206,7 @@ def _write(
             "classes": list(retrained.classes),
         }
         (fresh / "config.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
-        title = f"{ledger.name}: held-out test accuracy {result['test_accuracy']:.3f}"
+        title = f"{ledger.name}\nheld-out test accuracy {result['test_accuracy']:.3f}"
         draw_confusion(retrained.test.confusion, retrained.classes, title, fresh / "confusion_matrix.png")
         if paths.final.exists():
             paths.final.rename(old)

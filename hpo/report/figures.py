@@ -37,7 +37,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], title: str, pa
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(_plain(title))
+    figure.suptitle(_plain(title))
     for row, column in zip(*np.nonzero(confusion), strict=True):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color=colour)
