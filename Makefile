@@ -22,8 +22,8 @@ test-slow: .venv/.installed
 
 # Kills studies at random moments, half an hour long, and prints what it came to (docs/reliability.md).
 chaos: .venv/.installed
-	$(BIN)/python -m tests.e2e.chaos --studies 4 --kills 7
-	$(BIN)/python -m tests.e2e.chaos --studies 2 --kills 6 --seed 4 --postgres
+	$(BIN)/python -m tests.e2e.chaos --kills 28
+	$(BIN)/python -m tests.e2e.chaos --kills 12 --seed 100 --postgres
 
 check: .venv/.installed
 	$(BIN)/ruff check .

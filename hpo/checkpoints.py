@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,13 @@ class CheckpointStore:
         for name in (self._name(number), self._partial(number)):
             filesystem, path = fsspec.core.url_to_fs(name)
             if filesystem.exists(path):
+                filesystem.rm_file(path)
+
+    def keep_only(self, numbers: Collection[int]) -> None:
+        """Forget the states of all trials but `numbers`, which a kill may have left behind."""
+        filesystem, folder = fsspec.core.url_to_fs(self.uri)
+        for path in filesystem.glob(f"{folder}/trial-*"):
+            if int(path.rpartition("/trial-")[2].partition(".")[0]) not in numbers:
                 filesystem.rm_file(path)
 
     def _replace(self, number: int, blob: bytes) -> None:

@@ -310,6 +310,11 @@ def _guarded(command: Callable[[], Any], debug: bool) -> int:
         if debug and error.exit_code == 1:
             logger.exception("the command failed")
         return _fail(str(error), error.exit_code)
+    except OSError as error:
+        # A full disk, a folder that may not be written to: the system's own words name the file.
+        if debug:
+            logger.exception("the command failed")
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except ValueError as error:
         # The packages below raise their own kinds of ValueError for a user's mistake.
         if type(error).__name__ not in ("InputError", "SpaceError"):

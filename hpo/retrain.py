@@ -8,7 +8,6 @@ import json
 import logging
 import shutil
 import statistics
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,8 +188,9 @@ def _write(
 ) -> None:
     """Write the final folder beside its place and move it there whole."""
     assert chosen.best is not None
-    fresh = paths.folder / f".final-{uuid.uuid4().hex}"
-    old = paths.folder / f".final-{uuid.uuid4().hex}"
+    fresh, old = paths.folder / ".final-new", paths.folder / ".final-old"
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
         (fresh / "model.safetensors").write_bytes(retrained.model)

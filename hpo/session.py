@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray._private import ray_constants
 
 from hpo.errors import UsageError
 
@@ -36,6 +37,8 @@ def ray_session(address: str) -> Iterator[list[dict[str, float]]]:
 
 
 def _connect(address: str) -> None:
+    # Where Ray takes clusters for impossible, as on macOS, it listens on loopback alone; there is no other way to that.
+    ray_constants.ENABLE_RAY_CLUSTER = address != "local"
     try:
         ray.init(
             address=address,

@@ -96,12 +96,14 @@ def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
             except (StorageInternalError, DBAPIError) as error:
                 reason = _reason(error)
                 if not _may_pass(error):
-                    raise HpoError(f"the database cannot be used ({reason}); mend that, then resume.") from error
+                    raise HpoError(f"the database cannot be used ({reason}); mend that, then `hpo resume`.") from error
                 if since is None:
                     since = time.monotonic()
                     logger.warning("the database is away (%s); waiting for it", reason)
                 if time.monotonic() - since > OUTAGE_WAIT_S:
-                    raise HpoError(f"the database was away for {OUTAGE_WAIT_S} s ({reason}); resume later.") from error
+                    raise HpoError(
+                        f"the database was away for {OUTAGE_WAIT_S} s ({reason}); `hpo resume` once it is back."
+                    ) from error
                 time.sleep(_RETRY_S)
             else:
                 if since is not None:

@@ -4,6 +4,8 @@ import shutil
 
 from ray import tune
 
+from hpo.checkpoints import CheckpointStore
+from hpo.errors import HpoError
 from hpo.interrupts import Interruption
 from hpo.ledger import Ledger
 from hpo.paths import StudyPaths
@@ -35,6 +37,7 @@ def run_trials(
     asha = scheduler(ledger.spec, ledger.space.max_epochs)
     replay_finished(asha, ledger.records())
     checkpoints = options.checkpoints or str(paths.checkpoints)
+    CheckpointStore(checkpoints).keep_only({record.number for record in interrupted})
     search = LedgerSearch(ledger, options, asha, interrupted, checkpoints, placement.threads, listener)
     try:
         tune.Tuner(
@@ -57,6 +60,11 @@ def run_trials(
                 verbose=0,
             ),
         ).fit()
+    except tune.TuneError as error:
+        # Tune wraps what its searcher raises, here about the database.
+        if isinstance(error.__context__, HpoError):
+            raise error.__context__ from None
+        raise
     finally:
         shutil.rmtree(paths.scratch, ignore_errors=True)
     if search.failure is not None:

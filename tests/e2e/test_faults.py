@@ -1,5 +1,6 @@
 """What goes wrong while a study runs, and what it says and does about it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -57,14 +58,18 @@ def test_a_batch_that_does_not_fit_is_split_and_the_size_remembered(tmp_path: Pa
     assert "held-out test accuracy" in out
 
 
-def interrupted_after_a_checkpoint(shell: Shell) -> list[Path]:
-    process = shell.start(*shell.asked("--no-asha", "--no-retrain", "--concurrency", "1", trials=2))
-    folder = shell.folder / "studies" / "tiny" / "checkpoints"
+def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 200
     while not list(folder.glob("*.ckpt")):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
+
+
+def interrupted_after_a_checkpoint(shell: Shell) -> list[Path]:
+    process = shell.start(*shell.asked("--no-asha", "--no-retrain", "--concurrency", "1", trials=2))
+    folder = shell.folder / "studies" / "tiny" / "checkpoints"
+    wait_for_checkpoint(folder, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 130
     return list(folder.glob("*.ckpt"))
@@ -93,6 +98,61 @@ def test_a_checkpoint_that_is_no_good_costs_its_trial_a_restart(harm: object, to
         assert f"starts again from epoch 0: {told}" in err
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 32 KiB that can be made larger."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(folder)], capture_output=True, check=False
+        ).returncode
+    )
+    if not mounted:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def enlarge(disk: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+def test_a_full_disk_of_studies_stops_the_study_which_goes_on_once_there_is_room(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    enlarge(small_disk, "1m")
+    shell = Shell(tmp_path, SHORT.replace("epochs = 3", "epochs = 60"))
+    places = ("--studies-dir", str(small_disk), "--checkpoints", str(tmp_path / "checkpoints"))
+    process = shell.start(*shell.asked("--no-retrain", "--no-asha", *places, trials=2))
+    wait_for_checkpoint(tmp_path / "checkpoints", process)
+    filler = small_disk / "filler"
+    full = subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False)
+    assert b"No space" in full.stderr
+
+    _, err = process.communicate(timeout=100)
+
+    assert process.returncode == 1, err
+    assert "the database cannot be used (database or disk is full)" in err
+    assert "Traceback" not in err
+    filler.unlink()
+    out, _ = shell.hpo("resume", "tiny", "--studies-dir", str(small_disk), "--json")
+    assert json.loads(out)["trials"] == {"complete": 2, "pruned": 0, "fail": 0, "running": 0}
+
+
+def test_the_same_seed_gives_the_same_study(tmp_path: Path) -> None:
+    space = SHORT.replace("learning_rate = 1e-3", "learning_rate = { low = 1e-4, high = 1e-1, log = true }")
+    seen = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        shell = Shell(tmp_path / name, space)
+        shell.hpo(*shell.asked("--seed", "5", "--concurrency", "1", "--no-retrain", "--grace-period", "1", trials=6))
+        seen.append([(trial.params, trial.state, trial.intermediate_values) for trial in shell.trials()])
+
+    assert seen[0] == seen[1]
+
+
 def test_hostile_names_and_bad_images_break_nothing(tmp_path: Path, photo_folder: Path) -> None:
     (photo_folder / "china").rename(photo_folder / "[bold]$x_{$[red] ,\"'<b>")
     china = photo_folder / "[bold]$x_{$[red] ,\"'<b>"
@@ -117,27 +177,6 @@ def test_hostile_names_and_bad_images_break_nothing(tmp_path: Path, photo_folder
     assert not (tmp_path / "studies" / name).exists()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 32 KiB that can be made larger."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(folder)], capture_output=True, check=False
-        ).returncode
-    )
-    if not mounted:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def enlarge(disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-
-
 def test_a_full_disk_of_checkpoints_stops_the_study_which_goes_on_once_there_is_room(
     tmp_path: Path, small_disk: Path
 ) -> None:
@@ -149,7 +188,7 @@ def test_a_full_disk_of_checkpoints_stops_the_study_which_goes_on_once_there_is_
     assert "hpo resume tiny" in err
     assert "Traceback" not in err
     assert {trial.state.name for trial in shell.trials()} == {"RUNNING"}
-    enlarge(small_disk)
+    enlarge(small_disk, "64m")
     shell.hpo("resume", "tiny")
     assert [trial.state.name for trial in shell.trials()] == ["COMPLETE"] * 2
     assert not list(small_disk.iterdir())

@@ -2,12 +2,14 @@
 
 import json
 import signal
+import subprocess
 import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 import yaml
@@ -135,6 +137,18 @@ def test_a_retrain_over_seeds_and_candidates_is_counted(shell: Shell, summary: d
     assert final["seeds"]["stdev"] >= 0
 
 
+def assert_loopback_only(process: subprocess.Popen[str]) -> None:
+    driver = psutil.Process(process.pid)
+    listening = [
+        connection.laddr.ip
+        for one in (driver, *driver.children(recursive=True))
+        for connection in one.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+
+
 def interrupted(shell: Shell, number: signal.Signals) -> str:
     """Start a study of 6 trials, send it a signal after its first epoch, and return what it printed on stderr."""
     process = shell.start(*shell.asked("--no-asha", trials=6))
@@ -143,6 +157,7 @@ def interrupted(shell: Shell, number: signal.Signals) -> str:
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
+    assert_loopback_only(process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
