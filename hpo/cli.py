@@ -103,7 +103,8 @@ def run(
     folder = study_paths.studies_dir(studies_dir)
     files = study_paths.StudyPaths(folder, name)
 
-    from hpo.run import Asked, start
+    from hpo.create import Asked, checked
+    from hpo.run import start
     from hpo.spec import RunOptions
 
     asked = Asked.model_validate(
@@ -126,9 +127,10 @@ def run(
             "seed": seed,
         }
     )
+    place = data_dir and str(Path(data_dir).expanduser().absolute())
     options = RunOptions(
         trials=trials,
-        data_dir=data_dir and str(Path(data_dir).expanduser().absolute()),
+        data_dir=place,
         address=address,
         checkpoints=checkpoints,
         cpus_per_trial=cpus_per_trial,
@@ -138,7 +140,7 @@ def run(
         max_failures=max_failures,
         retrain=not no_retrain,
     )
-    _conclude(start(asked, options, files, study_paths.storage_url(folder, storage)), as_json)
+    _conclude(start(checked(asked, place), options, files, study_paths.storage_url(folder, storage)), as_json)
 
 
 @app.command()
@@ -166,16 +168,17 @@ def status(
 ) -> None:
     """Show all studies, or one."""
     from hpo import status as tables
-    from hpo.ledger import list_studies, open_study, summarise, summary
+    from hpo.ledger import list_studies, open_study
+    from hpo.summary import summarise, summary
 
     files, url = _located(study or "-", studies_dir, storage)
     console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 160)
     if study is None:
         studies = list_studies(url)
         if as_json:
-            _print_json({"studies": [summarise(open_study(url, one.name), 0.0) for one in studies]})
+            _print_json({"studies": [summarise(one, 0.0) for one in studies]})
         elif studies:
-            tables.show_studies(studies, console)
+            tables.show_studies([summary(one) for one in studies], console)
         else:
             logger.info("no studies in %s yet; `hpo run` starts one", files.studies)
         return

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
 from hpo.errors import HpoError, UsageError
-from hpo.records import Ending, State, TrialRecord, best_records, count_states
+from hpo.records import Ending, State, TrialRecord
 from hpo.spec import RunOptions, Sampler, StudySpec, differences
 from hpo.storage import connect, missing_sqlite_file, opening, patient
 from trainables.config import EpochResult
@@ -131,6 +131,11 @@ class Ledger:
     def n_trials(self) -> int:
         """Trials that were started, in whatever state they are."""
         return self._n_trials
+
+    @property
+    def started(self) -> datetime.datetime | None:
+        """When its first trial started; None before."""
+        return min((trial.datetime_start for trial in self._frozen() if trial.datetime_start), default=None)
 
     def records(self) -> list[TrialRecord]:
         """Return all started trials, by number."""
@@ -251,20 +256,6 @@ class _OpenTrial:
     """Whether its end is written down."""
 
 
-@dataclass(frozen=True)
-class StudySummary:
-    """What a list of studies shows of each."""
-
-    name: str
-    backbone: str
-    dataset: str
-    states: dict[State, int]
-    target: int
-    best_value: float | None
-    test_accuracy: float | None
-    started: datetime.datetime | None
-
-
 def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: dict[str, Any]) -> Ledger:
     """Create study `name`, or open it where it exists with the same specification.
 
@@ -308,55 +299,14 @@ def open_study(url: str, name: str) -> Ledger:
         return _load(storage, name)
 
 
-def list_studies(url: str) -> list[StudySummary]:
+def list_studies(url: str) -> list[Ledger]:
     """Return all studies of the database that hpo made, by name; none where there is no database yet."""
     if missing_sqlite_file(url):
         return []
     storage = connect(url)
     with opening(url):
         studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(_names(storage))]
-        return [summary(Ledger(study, storage)) for study in studies if _SPEC in study.user_attrs]
-
-
-def summary(ledger: Ledger) -> StudySummary:
-    """Return what a list of studies shows of one."""
-    records = ledger.records()
-    leading = best_records(records, 1)
-    final = ledger.final
-    return StudySummary(
-        name=ledger.name,
-        backbone=ledger.spec.backbone,
-        dataset=ledger.spec.dataset,
-        states=count_states(records),
-        target=ledger.run_options.trials,
-        best_value=leading[0].best.val_accuracy if leading and leading[0].best else None,
-        test_accuracy=final["test_accuracy"] if final else None,
-        started=min((t.datetime_start for t in ledger._frozen() if t.datetime_start), default=None),
-    )
-
-
-def summarise(ledger: Ledger, seconds: float) -> dict[str, Any]:
-    """Return the object that ``--json`` prints."""
-    records = ledger.records()
-    best, final = best_records(records, 1), ledger.final
-    counts = {state.lower(): count for state, count in count_states(records).items()}
-    leading = None
-    if best and best[0].best:
-        leading = {
-            "number": best[0].number,
-            "val_accuracy": best[0].best.val_accuracy,
-            "best_epoch": best[0].best.epoch,
-            "params": best[0].params,
-        }
-    return {
-        "study": ledger.name,
-        "backbone": ledger.spec.backbone,
-        "dataset": ledger.spec.dataset,
-        "trials": counts,
-        "best": leading,
-        "final": final,
-        "seconds": round(seconds, 3),
-    }
+        return [Ledger(study, storage) for study in studies if _SPEC in study.user_attrs]
 
 
 def delete(url: str, name: str) -> None:

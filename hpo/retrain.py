@@ -11,20 +11,22 @@ import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 import tomli_w
 
 from hpo.errors import HpoError
 from hpo.ledger import Ledger
-from hpo.metrics import TestMetrics, measure
 from hpo.paths import StudyPaths
 from hpo.placement import Placement
 from hpo.records import TrialRecord, best_records
 from hpo.report.figures import draw_confusion
 from hpo.spec import trial_config
 from trainables.config import EpochResult, TrialConfig
+
+if TYPE_CHECKING:
+    from hpo.metrics import TestMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class Retrained:
 
     model: bytes
     """A safetensors file."""
-    test: TestMetrics
+    test: "TestMetrics"
     classes: tuple[str, ...]
     predictions: tuple[tuple[str, int, int], ...]
     """(image, true class, predicted class) of each test image."""
@@ -145,6 +147,7 @@ def _validate(config: TrialConfig) -> float:
 
 def _train(config: TrialConfig, learning_rates: list[float] | None) -> dict[str, Any]:
     """Train the final model and test it (runs in a Ray task); without rates, train as the trial did."""
+    from hpo.metrics import measure
     from trainables.final import begin, model_bytes, train_on_all, train_with_validation
     from trainables.held_out_evaluation import look_at_test
 

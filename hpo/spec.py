@@ -1,5 +1,6 @@
 """What a study is (StudySpec: its identity, stored once) and how it is run this time (RunOptions)."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -45,6 +46,17 @@ class StudySpec(BaseModel):
     seed: int
     space: dict[str, Any]
     """The search space, in the structure of its TOML file."""
+
+
+@dataclass(frozen=True)
+class NewStudy:
+    """A study that can be created."""
+
+    spec: StudySpec
+    splits: dict[str, Any]
+    """The summary of its splits."""
+    listing: str
+    """Which image is in which split, as CSV."""
 
 
 class RunOptions(BaseModel):

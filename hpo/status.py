@@ -5,8 +5,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hpo.ledger import Ledger, StudySummary
+from hpo.ledger import Ledger
 from hpo.records import best_records
+from hpo.summary import StudySummary
 
 
 def show_studies(studies: list[StudySummary], console: Console) -> None:

@@ -10,16 +10,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = {
     "cli": 1,
-    **dict.fromkeys(
-        ("run", "retrain", "export", "status", "dashboard", "delete", "study", "preflight", "progress", "report"), 2
-    ),
+    **dict.fromkeys(("run", "create", "retrain", "export", "status", "dashboard", "delete"), 2),
+    **dict.fromkeys(("study", "preflight", "progress", "report"), 2),
     **dict.fromkeys(("searcher", "rungs", "placement", "worker", "session"), 3),
-    **dict.fromkeys(("ledger", "checkpoints", "metrics"), 4),
+    **dict.fromkeys(("ledger", "summary", "checkpoints", "metrics"), 4),
     **dict.fromkeys(("spec", "records", "paths", "lock", "storage", "interrupts", "errors"), 5),
 }
 AMONG_COMMANDS = {
     ("run", "study"),
-    ("run", "preflight"),
+    ("create", "preflight"),
     ("run", "retrain"),
     ("run", "export"),
     ("run", "progress"),

@@ -1,0 +1,63 @@
+"""A study in a few figures: the line of a list, and the object that ``--json`` prints."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from hpo.ledger import Ledger
+from hpo.records import State, best_records, count_states
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """What a list of studies shows of each."""
+
+    name: str
+    backbone: str
+    dataset: str
+    states: dict[State, int]
+    target: int
+    best_value: float | None
+    test_accuracy: float | None
+    started: datetime.datetime | None
+
+
+def summary(ledger: Ledger) -> StudySummary:
+    """Return what a list of studies shows of one."""
+    records = ledger.records()
+    leading = best_records(records, 1)
+    final = ledger.final
+    return StudySummary(
+        name=ledger.name,
+        backbone=ledger.spec.backbone,
+        dataset=ledger.spec.dataset,
+        states=count_states(records),
+        target=ledger.run_options.trials,
+        best_value=leading[0].best.val_accuracy if leading and leading[0].best else None,
+        test_accuracy=final["test_accuracy"] if final else None,
+        started=ledger.started,
+    )
+
+
+def summarise(ledger: Ledger, seconds: float) -> dict[str, Any]:
+    """Return the object that ``--json`` prints."""
+    records = ledger.records()
+    best, final = best_records(records, 1), ledger.final
+    counts = {state.lower(): count for state, count in count_states(records).items()}
+    leading = None
+    if best and best[0].best:
+        leading = {
+            "number": best[0].number,
+            "val_accuracy": best[0].best.val_accuracy,
+            "best_epoch": best[0].best.epoch,
+            "params": best[0].params,
+        }
+    return {
+        "study": ledger.name,
+        "backbone": ledger.spec.backbone,
+        "dataset": ledger.spec.dataset,
+        "trials": counts,
+        "best": leading,
+        "final": final,
+        "seconds": round(seconds, 3),
+    }
