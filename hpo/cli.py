@@ -36,6 +36,11 @@ Storage = Annotated[
     typer.Option(help="Database of the studies, an SQLAlchemy URL; default: STUDIES_DIR/optuna.db."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+DataDir = Annotated[
+    str | None,
+    typer.Option(help="Datasets, weights, decoded images; default: $HPO_DATA_DIR, else ~/.cache/hpo."),
+]
+CacheSize = Annotated[float, typer.Option(min=0, help="Gigabytes (2^30) for decoded images and features.")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
 
 
@@ -50,10 +55,8 @@ def run(
     trials: Annotated[int, typer.Option(min=1, help="Trials that the study is to reach.")],
     study: Annotated[str | None, typer.Option(help="The study's name; default: BACKBONE-DATASET.")] = None,
     dataset: Annotated[str, typer.Option(help="pets, fashion-mnist, cifar10, digits, or imagefolder:DIR.")] = "pets",
-    data_dir: Annotated[
-        str | None,
-        typer.Option(help="Datasets, weights, decoded images; default: $HPO_DATA_DIR, else ~/.cache/hpo."),
-    ] = None,
+    data_dir: DataDir = None,
+    cache_size: CacheSize = 20.0,
     weights: Annotated[str, typer.Option(help="default, none, a published name, or a file.")] = "default",
     space: Annotated[Path | None, typer.Option(help="A search space of your own, a TOML file.")] = None,
     head: Annotated[str, typer.Option(help="projection, linear or paper.")] = "projection",
@@ -127,10 +130,10 @@ def run(
             "seed": seed,
         }
     )
-    place = data_dir and str(Path(data_dir).expanduser().absolute())
     options = RunOptions(
         trials=trials,
-        data_dir=place,
+        data_dir=data_dir and str(Path(data_dir).expanduser().absolute()),
+        cache_bytes=_gigabytes(cache_size),
         address=address,
         checkpoints=checkpoints,
         cpus_per_trial=cpus_per_trial,
@@ -140,7 +143,7 @@ def run(
         max_failures=max_failures,
         retrain=not no_retrain,
     )
-    _conclude(start(checked(asked, place), options, files, study_paths.storage_url(folder, storage)), as_json)
+    _conclude(start(checked(asked, options), options, files, study_paths.storage_url(folder, storage)), as_json)
 
 
 @app.command()
@@ -258,6 +261,22 @@ def dashboard(
 
 
 @app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove what is listed.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List this machine's decoded images and features, the least recently used first, or remove them."""
+    from hpo.cache import cached, clear_cache, show
+
+    arrays = clear_cache(data_dir) if clear else cached(data_dir)
+    if as_json:
+        _print_json({"arrays": [{"path": str(one.path), "kind": one.kind, "bytes": one.size} for one in arrays]})
+    else:
+        show(arrays, Console(markup=False, emoji=False, highlight=False), cleared=clear)
+
+
+@app.command()
 def delete(
     study: StudyName,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -347,6 +366,10 @@ def _default_name(backbone: str, dataset: str) -> str:
     """BACKBONE-DATASET; of a folder, its name."""
     folder = dataset.partition(":")[2]
     return f"{backbone.replace('/', '-')}-{Path(folder).expanduser().absolute().name if folder else dataset}"
+
+
+def _gigabytes(size: float) -> int:
+    return int(size * 2**30)
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

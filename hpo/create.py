@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 import search_spaces
 from hpo.errors import UsageError
 from hpo.preflight import readable
-from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, NewStudy, Sampler, StudySpec
+from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, NewStudy, RunOptions, Sampler, StudySpec
 from trainables import backbones, datasets, fetch, splits
 from trainables.config import FREEZE_MODES, Augment, DataConfig, FreezeMode, HeadKind, ModelConfig, Precision
 from trainables.weights import is_file_spec
@@ -36,7 +36,7 @@ class Asked(BaseModel):
     seed: int
 
 
-def checked(asked: Asked, data_dir: str | None) -> NewStudy:
+def checked(asked: Asked, options: RunOptions) -> NewStudy:
     """Check everything that was asked for: backbone, weights, search space, images, splits.
 
     Raises:
@@ -55,10 +55,11 @@ def checked(asked: Asked, data_dir: str | None) -> NewStudy:
             freeze_mode=mode,
             image_size=asked.image_size,
         )
-        backbones.check(model, data_dir)
+        backbones.check(model, options.data_dir)
     data = DataConfig(
         dataset=_absolute(asked.dataset),
-        data_dir=data_dir,
+        data_dir=options.data_dir,
+        cache_bytes=options.cache_bytes,
         val_fraction=asked.val_fraction,
         label_fraction=asked.label_fraction,
         split_seed=asked.seed,

@@ -25,7 +25,7 @@ def readable(data: DataConfig, geometry: Geometry, *, skip_bad: bool) -> DataCon
     reasons: dict[str, str] = {}
     for read in (training_images, held_out_images):
         try:
-            open_store(read(data), geometry, data.data_dir)
+            open_store(read(data), geometry, data.data_dir, data.cache_bytes)
         except BadImagesError as error:
             if not skip_bad:
                 raise UsageError(f"{error}. --skip-bad-images leaves such images out.") from error

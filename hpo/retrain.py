@@ -93,9 +93,7 @@ def _nothing_to_retrain(ledger: Ledger) -> str:
 
 def _config(ledger: Ledger, record: TrialRecord, placement: Placement, repeat: int) -> TrialConfig:
     micro_batch = ledger.micro_batch(record.params)
-    config = trial_config(
-        ledger.spec, ledger.run_options.data_dir, record.params, record.number, placement.threads, micro_batch
-    )
+    config = trial_config(ledger.spec, ledger.run_options, record.params, record.number, placement.threads, micro_batch)
     return dataclasses.replace(config, seed=config.seed + repeat * _SEED_STRIDE)
 
 

@@ -97,7 +97,7 @@ class LedgerSearch(Searcher):
         self._listener.started(assignment)
         config = trial_config(
             self._ledger.spec,
-            self._options.data_dir,
+            self._options,
             assignment.params,
             assignment.number,
             self._threads,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from trainables.config import Augment, DataConfig, HeadKind, ModelConfig, Precision, TrialConfig
+from trainables.config import DEFAULT_CACHE_BYTES, Augment, DataConfig, HeadKind, ModelConfig, Precision, TrialConfig
 
 Sampler = Literal["tpe", "random"]
 
@@ -68,6 +68,8 @@ class RunOptions(BaseModel):
     """The number of trials that the study is to reach."""
     data_dir: str | None = None
     """None: each machine's own default."""
+    cache_bytes: int = DEFAULT_CACHE_BYTES
+    """What each machine's decoded images and features may take."""
     address: str = "local"
     """``local``: a Ray of its own; ``auto`` or HOST:PORT: a running cluster."""
     checkpoints: str | None = None
@@ -97,7 +99,7 @@ def differences(recorded: StudySpec, asked: StudySpec) -> list[str]:
 
 def trial_config(
     spec: StudySpec,
-    data_dir: str | None,
+    options: RunOptions,
     params: dict[str, Any],
     number: int,
     threads: int,
@@ -105,7 +107,7 @@ def trial_config(
 ) -> TrialConfig:
     """Return what trial `number` with the sampled `params` trains; its seed follows from the study's and its number."""
     return TrialConfig(
-        data=data_config(spec, data_dir),
+        data=data_config(spec, options),
         model=ModelConfig(
             backbone=spec.backbone,
             weights=spec.weights,
@@ -124,11 +126,12 @@ def trial_config(
     )
 
 
-def data_config(spec: StudySpec, data_dir: str | None) -> DataConfig:
-    """Return the study's dataset and splits, to be found under `data_dir` on the machine that reads it."""
+def data_config(spec: StudySpec, options: RunOptions) -> DataConfig:
+    """Return the study's dataset and splits, to be found where `options` say on the machine that reads it."""
     return DataConfig(
         dataset=spec.dataset,
-        data_dir=data_dir,
+        data_dir=options.data_dir,
+        cache_bytes=options.cache_bytes,
         val_fraction=spec.val_fraction,
         label_fraction=spec.label_fraction,
         split_seed=spec.seed,

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = {
     "cli": 1,
-    **dict.fromkeys(("run", "create", "retrain", "export", "status", "dashboard", "delete"), 2),
+    **dict.fromkeys(("run", "create", "cache", "retrain", "export", "status", "dashboard", "delete"), 2),
     **dict.fromkeys(("study", "preflight", "progress", "report"), 2),
     **dict.fromkeys(("searcher", "rungs", "placement", "worker", "session"), 3),
     **dict.fromkeys(("ledger", "summary", "checkpoints", "metrics"), 4),

@@ -61,5 +61,5 @@ def restore(blob: bytes, learner: Learner, schedule: ReduceLROnPlateau) -> list[
 def _identity(config: TrialConfig) -> dict[str, Any]:
     """Return what decides a trial's numbers: all of its configuration but places, threads and memory."""
     identity = dataclasses.asdict(config)
-    del identity["data"]["data_dir"], identity["threads"], identity["micro_batch"]
+    del identity["data"]["data_dir"], identity["data"]["cache_bytes"], identity["threads"], identity["micro_batch"]
     return identity

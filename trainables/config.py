@@ -27,6 +27,9 @@ PAPER_BACKBONES: dict[str, str] = {
 DATASETS: tuple[str, ...] = ("pets", "fashion-mnist", "cifar10", "digits")
 """The named datasets; ``imagefolder:DIR`` is the fifth kind."""
 
+DEFAULT_CACHE_BYTES = 20 * 2**30
+"""20 GiB: ten datasets of Oxford-IIIT Pet's size as 224-px images, or one of 130,000 images."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -44,6 +47,8 @@ class DataConfig:
     """Seed of every split."""
     skipped: tuple[str, ...] = ()
     """Names of images that cannot be read and are left out."""
+    cache_bytes: int = DEFAULT_CACHE_BYTES
+    """What this machine's decoded images and features may take, in bytes."""
     fingerprint: str | None = None
     """SHA-256 of the splits that the study recorded; a machine whose files give another is refused. None: no check."""
 

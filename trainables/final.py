@@ -1,6 +1,7 @@
 """The retrain of a configuration that was chosen: on all labelled images, or as its trial was."""
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from trainables.backbones import geometry
 from trainables.config import EpochResult, TrialConfig
+from trainables.feature_store import applies, with_features
 from trainables.learning import Learner, new_learner
 from trainables.trial import TrainingData, open_training_data, run_epoch
 
@@ -20,7 +22,10 @@ def begin(config: TrialConfig) -> tuple[Learner, TrainingData]:
         InputError: The data, the backbone or its weights cannot be used.
     """
     data = open_training_data(config.data, geometry(config.model.backbone, config.model.image_size))
-    return new_learner(config, len(data.classes)), data
+    learner = new_learner(config, len(data.classes))
+    if applies(config):
+        data = dataclasses.replace(data, examples=with_features(learner, data.examples))
+    return learner, data
 
 
 def train_on_all(learner: Learner, data: TrainingData, learning_rates: Sequence[float]) -> Iterator[EpochResult]:
@@ -32,7 +37,7 @@ def train_on_all(learner: Learner, data: TrainingData, learning_rates: Sequence[
     for epoch, learning_rate in enumerate(learning_rates, start=1):
         for group in learner.optimizer.param_groups:
             group["lr"] = learning_rate
-        yield run_epoch(learner, data.pixels, labelled, labelled[:0], epoch)
+        yield run_epoch(learner, data.examples, labelled, labelled[:0], epoch)
 
 
 def train_with_validation(learner: Learner, data: TrainingData) -> Iterator[EpochResult]:
@@ -40,7 +45,7 @@ def train_with_validation(learner: Learner, data: TrainingData) -> Iterator[Epoc
     schedule = ReduceLROnPlateau(learner.optimizer)
     model, best, weights = learner.network.model, -1.0, {}
     for epoch in range(1, learner.config.epochs + 1):
-        result = run_epoch(learner, data.pixels, data.splits.train, data.splits.validation, epoch)
+        result = run_epoch(learner, data.examples, data.splits.train, data.splits.validation, epoch)
         schedule.step(result.val_loss)
         if result.val_accuracy > best:
             best, weights = result.val_accuracy, copy.deepcopy(model.state_dict())

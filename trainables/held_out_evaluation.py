@@ -7,7 +7,7 @@ import torch
 
 from trainables.held_out import held_out_images
 from trainables.image_store import open_store
-from trainables.learning import Learner, Pixels, predict
+from trainables.learning import Examples, Learner, predict
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ def look_at_test(learner: Learner) -> TestPredictions:
     """
     data = learner.config.data
     images = held_out_images(data)
-    pixels = Pixels(open_store(images, learner.geometry, data.data_dir), torch.from_numpy(images.labels))
-    predicted = predict(learner, pixels, np.arange(len(images.labels))).argmax(dim=1).numpy()
+    examples = Examples(
+        open_store(images, learner.geometry, data.data_dir, data.cache_bytes), torch.from_numpy(images.labels)
+    )
+    predicted = predict(learner, examples, np.arange(len(images.labels))).argmax(dim=1).numpy()
     return TestPredictions(images.labels, predicted, images.ids, images.classes)

@@ -19,11 +19,11 @@ EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """Images ready for a network, with their labels."""
+class Examples:
+    """What a network learns from: images with their labels."""
 
-    images: np.ndarray
-    """(N, 3, S, S) uint8, often memory-mapped."""
+    inputs: np.ndarray
+    """(N, 3, S, S) uint8 pixels for the whole network, or (N, D) float32 features for its head alone."""
     labels: Tensor
     """(N,) int64 class indices."""
 
@@ -63,7 +63,7 @@ def new_learner(config: TrialConfig, classes: int) -> Learner:
     )
 
 
-def train_epoch(learner: Learner, pixels: Pixels, indices: np.ndarray, epoch: int) -> float:
+def train_epoch(learner: Learner, examples: Examples, indices: np.ndarray, epoch: int) -> float:
     """Train once over the images at `indices`, in an order that (seed, epoch) alone decides.
 
     The order, the augmentation and dropout all follow from the trial's seed and the epoch's number, so that an epoch
@@ -79,40 +79,40 @@ def train_epoch(learner: Learner, pixels: Pixels, indices: np.ndarray, epoch: in
     freeze.train_mode(learner.network, config.model.freeze_mode)
     total = torch.zeros((), device=learner.compute.device)
     for batch in _batches(indices[order], config.batch_size):
-        total += _train_step(learner, pixels, batch) * len(batch)
+        total += _train_step(learner, examples, batch) * len(batch)
     return float(total) / len(indices)
 
 
-def predict(learner: Learner, pixels: Pixels, indices: np.ndarray) -> Tensor:
+def predict(learner: Learner, examples: Examples, indices: np.ndarray) -> Tensor:
     """Return the logits of the images at `indices`, (len(indices), classes) float32 on the CPU, in eval mode."""
     learner.network.model.eval()
     logits = []
     size = min(EVALUATION_BATCH, learner.config.micro_batch or EVALUATION_BATCH)
     with torch.inference_mode():
         for start in range(0, len(indices), size):
-            images, _ = _to_device(learner, pixels, indices[start : start + size])
-            logits.append(_forward(learner, images).float())
+            images, _ = on_device(learner, examples, indices[start : start + size])
+            logits.append(forward(learner, images).float())
         return torch.cat(logits).cpu()
 
 
-def evaluate(learner: Learner, pixels: Pixels, indices: np.ndarray) -> tuple[float, float]:
+def evaluate(learner: Learner, examples: Examples, indices: np.ndarray) -> tuple[float, float]:
     """Return (accuracy in [0, 1], mean cross-entropy in nats) over the images at `indices`."""
-    logits = predict(learner, pixels, indices)
-    labels = pixels.labels[torch.from_numpy(indices)]
+    logits = predict(learner, examples, indices)
+    labels = examples.labels[torch.from_numpy(indices)]
     accuracy = (logits.argmax(dim=1) == labels).double().mean()
     return float(accuracy), float(cross_entropy(logits.double(), labels))
 
 
-def _train_step(learner: Learner, pixels: Pixels, batch: np.ndarray) -> Tensor:
+def _train_step(learner: Learner, examples: Examples, batch: np.ndarray) -> Tensor:
     """Take one step of Adam on the images at `batch` and return their mean loss, detached, still on the device."""
     config = learner.config
     learner.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=learner.compute.device)
     for part in _batches(batch, config.micro_batch or len(batch)):
-        images, labels = _to_device(learner, pixels, part)
+        images, labels = on_device(learner, examples, part)
         if config.augment == "standard":
             images = augment(images, int(torch.randint(2**31, ()).item()))
-        loss = cross_entropy(_forward(learner, images).float(), labels) * (len(part) / len(batch))
+        loss = cross_entropy(forward(learner, images).float(), labels) * (len(part) / len(batch))
         learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         total += loss.detach()
     learner.scaler.step(learner.optimizer)
@@ -120,17 +120,22 @@ def _train_step(learner: Learner, pixels: Pixels, batch: np.ndarray) -> Tensor:
     return total
 
 
-def _forward(learner: Learner, images: Tensor) -> Tensor:
-    compute = learner.compute
+def forward(learner: Learner, inputs: Tensor) -> Tensor:
+    """Return the logits of a batch of pixels, or of features, as `Examples` has them."""
+    compute, network = learner.compute, learner.network
     with torch.autocast(compute.device.type, dtype=compute.autocast, enabled=compute.autocast is not None):
-        logits: Tensor = learner.network.model(normalise(images, learner.geometry))
+        if inputs.dtype == torch.uint8:
+            logits: Tensor = network.model(normalise(inputs, learner.geometry))
+        else:
+            logits = network.model.get_submodule(network.head_path)(inputs)
     return logits
 
 
-def _to_device(learner: Learner, pixels: Pixels, batch: np.ndarray) -> tuple[Tensor, Tensor]:
+def on_device(learner: Learner, examples: Examples, batch: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return the inputs and labels at the indices `batch`, on the learner's device."""
     device = learner.compute.device
-    images = torch.from_numpy(pixels.images[batch]).to(device)  # (B, 3, S, S) uint8
-    return images, pixels.labels[torch.from_numpy(batch)].to(device)
+    inputs = torch.from_numpy(examples.inputs[batch]).to(device)
+    return inputs, examples.labels[torch.from_numpy(batch)].to(device)
 
 
 def _batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

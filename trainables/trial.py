@@ -13,8 +13,9 @@ from trainables import checkpoint
 from trainables.backbones import geometry
 from trainables.config import DataConfig, EpochResult, TrialConfig
 from trainables.datasets import training_images
+from trainables.feature_store import applies, with_features
 from trainables.image_store import open_store
-from trainables.learning import Learner, Pixels, evaluate, new_learner, train_epoch
+from trainables.learning import Examples, Learner, evaluate, new_learner, train_epoch
 from trainables.splits import Splits, split
 from trainables.transforms import Geometry
 
@@ -23,7 +24,7 @@ from trainables.transforms import Geometry
 class TrainingData:
     """The training split of a study's dataset, decoded, and how it is divided."""
 
-    pixels: Pixels
+    examples: Examples
     splits: Splits
     classes: tuple[str, ...]
 
@@ -51,11 +52,12 @@ def run_trial(
     """
     data = open_training_data(config.data, geometry(config.model.backbone, config.model.image_size))
     learner = new_learner(config, len(data.classes))
+    examples = with_features(learner, data.examples) if applies(config) else data.examples
     schedule = ReduceLROnPlateau(learner.optimizer)
     history = checkpoint.restore(resume_from, learner, schedule) if resume_from is not None else []
     yield from history
     for epoch in range(len(history) + 1, config.epochs + 1):
-        result = run_epoch(learner, data.pixels, data.splits.train, data.splits.validation, epoch)
+        result = run_epoch(learner, examples, data.splits.train, data.splits.validation, epoch)
         schedule.step(result.val_loss)
         history.append(result)
         if save is not None:
@@ -63,13 +65,15 @@ def run_trial(
         yield result
 
 
-def run_epoch(learner: Learner, pixels: Pixels, train: np.ndarray, validation: np.ndarray, epoch: int) -> EpochResult:
+def run_epoch(
+    learner: Learner, examples: Examples, train: np.ndarray, validation: np.ndarray, epoch: int
+) -> EpochResult:
     """Train over the images at `train` once and judge by those at `validation`; with none, those figures are NaN."""
     learning_rate = float(learner.optimizer.param_groups[0]["lr"])
     start = time.perf_counter()
-    train_loss = train_epoch(learner, pixels, train, epoch)
+    train_loss = train_epoch(learner, examples, train, epoch)
     trained = time.perf_counter()
-    accuracy, loss = evaluate(learner, pixels, validation) if len(validation) else (float("nan"), float("nan"))
+    accuracy, loss = evaluate(learner, examples, validation) if len(validation) else (float("nan"), float("nan"))
     return EpochResult(
         epoch=epoch,
         val_accuracy=accuracy,
@@ -90,5 +94,5 @@ def open_training_data(data: DataConfig, geometry: Geometry) -> TrainingData:
     """
     images = training_images(data)
     splits = split(images, data)
-    pixels = Pixels(open_store(images, geometry, data.data_dir), torch.from_numpy(images.labels))
-    return TrainingData(pixels, splits, images.classes)
+    examples = Examples(open_store(images, geometry, data.data_dir, data.cache_bytes), torch.from_numpy(images.labels))
+    return TrainingData(examples, splits, images.classes)

@@ -20,7 +20,7 @@ import psutil
 
 from hpo import ledger as ledgers
 from hpo.records import TrialRecord
-from hpo.spec import StudySpec, trial_config
+from hpo.spec import RunOptions, StudySpec, trial_config
 from tests.e2e.postgres import postgres_server
 from tests.e2e.shell import Shell
 from trainables.trial import run_trial
@@ -192,7 +192,7 @@ def check(shell: Shell, report: Report) -> None:
 
 def undisturbed(spec: StudySpec, record: TrialRecord, data: Path) -> list[tuple[float, ...]]:
     """Train the trial of `record` here, without Ray, for as many epochs as it has."""
-    config = trial_config(spec, str(data), record.params, record.number, 1, None)
+    config = trial_config(spec, RunOptions(trials=1, data_dir=str(data)), record.params, record.number, 1, None)
     epochs = run_trial(config)
     return [_numbers(next(epochs)) for _ in record.curve]
 

@@ -134,7 +134,7 @@ def test_training_works_where_the_test_files_are_gone(fashion: Path, pets: Path,
     for dataset, count in (("fashion-mnist", 40), ("pets", 12), (f"imagefolder:{split_folder}", 16)):
         data = DataConfig(dataset=dataset, data_dir=str(fashion))
 
-        assert len(open_store(training_images(data), SMALL, str(fashion / "stores"))) == count
+        assert len(open_store(training_images(data), SMALL, str(fashion / "stores"), 2**30)) == count
 
 
 def test_a_tree_without_parts_holds_a_fifth_of_each_class_out(photo_folder: Path) -> None:
@@ -178,6 +178,8 @@ def test_a_download_that_fails_names_the_files_to_bring(tmp_path: Path, monkeypa
     # A proxy that nobody listens at stands in for a machine without a network.
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    # urllib keeps its first opener, proxies and all, for the rest of the process.
+    monkeypatch.setattr("urllib.request._opener", None)
 
     with pytest.raises(InputError, match=r"cannot be downloaded .*bring its files yourself.*annotations/trainval.txt"):
         training_images(DataConfig(dataset="pets", data_dir=str(tmp_path)))
@@ -190,7 +192,7 @@ def test_every_kind_of_image_becomes_rgb(mode: str, photo_folder: Path, tmp_path
     Image.open(photo_folder / "flower" / "0.jpg").convert("I;16" if mode == "I;16" else mode).save(target)
     images = training_images(DataConfig(dataset=f"imagefolder:{photo_folder}"))
 
-    pixels = open_store(images, SMALL, str(tmp_path / "data"))
+    pixels = open_store(images, SMALL, str(tmp_path / "data"), 2**30)
 
     assert pixels.shape == (len(images.ids), 3, 32, 32)
 
@@ -286,7 +288,7 @@ def test_the_record_of_the_splits_lists_every_image() -> None:
 
 def open_from_elsewhere(folder: str, data_dir: str) -> float:
     images = training_images(DataConfig(dataset=f"imagefolder:{folder}"))
-    return float(open_store(images, SMALL, data_dir).mean())
+    return float(open_store(images, SMALL, data_dir, 2**30).mean())
 
 
 def test_processes_that_open_a_store_at_once_build_it_once(photo_folder: Path, tmp_path: Path) -> None:
@@ -296,18 +298,18 @@ def test_processes_that_open_a_store_at_once_build_it_once(photo_folder: Path, t
         means = {future.result() for future in futures}
 
     assert len(means) == 1
-    assert len(list((tmp_path / "data" / "stores").glob("*.npy"))) == 1
-    assert not list((tmp_path / "data" / "stores").glob("*.partial"))
+    assert len(list((tmp_path / "data" / "stores" / "images").glob("*.npy"))) == 1
+    assert not list((tmp_path / "data" / "stores" / "images").glob("*.partial"))
 
 
 def test_a_changed_file_makes_another_store_and_a_torn_store_is_built_again(photo_folder: Path, tmp_path: Path) -> None:
     data = DataConfig(dataset=f"imagefolder:{photo_folder}")
     images = training_images(data)
-    whole = np.array(open_store(images, SMALL, str(tmp_path)))
+    whole = np.array(open_store(images, SMALL, str(tmp_path), 2**30))
     path = store_path(images, SMALL, str(tmp_path))
     path.write_bytes(path.read_bytes()[:500])
 
-    again = open_store(images, SMALL, str(tmp_path))
+    again = open_store(images, SMALL, str(tmp_path), 2**30)
     assert images.paths is not None
     Image.new("RGB", (40, 40), "red").save(images.paths[0])
 
@@ -330,9 +332,9 @@ def test_an_image_that_cannot_be_read_is_named_and_leaves_nothing(
         images = held_out_images(DataConfig(dataset=f"imagefolder:{photo_folder}"))
 
     with pytest.raises(InputError, match=r"china/3\.jpg cannot be read as an image"):
-        open_store(images, SMALL, str(tmp_path / "data"))
+        open_store(images, SMALL, str(tmp_path / "data"), 2**30)
 
-    assert not [path for path in (tmp_path / "data" / "stores").iterdir() if path.suffix != ".lock"]
+    assert not [path for path in (tmp_path / "data" / "stores" / "images").iterdir() if path.suffix != ".lock"]
 
 
 def test_a_jpeg_is_decoded_as_pillow_decodes_it(photographs: list[Path]) -> None:

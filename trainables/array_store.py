@@ -1,0 +1,100 @@
+"""Arrays that a machine computes once: memory-mapped files that all trials of all studies share."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from trainables.config import data_root
+
+logger = logging.getLogger(__name__)
+
+KINDS = ("images", "features")
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """A file of the store."""
+
+    path: Path
+    kind: str
+    size: int
+    """Bytes."""
+    used_at: float
+    """When it was opened last, in seconds since 1970."""
+
+
+def open_array(path: Path, fits: Callable[[np.ndarray], bool], build: Callable[[Path], None], bound: int) -> np.ndarray:
+    """Return the array in `path`, read-only and memory-mapped, built first where it is missing or damaged.
+
+    One process builds it; the others wait. What a kill leaves half-built is written over by the next.
+
+    Args:
+        path: A ``.npy`` file in one of the store's folders.
+        fits: Whether an array that is there is the one that is wanted.
+        build: Writes the array to the path that it is given.
+        bound: Bytes that the store may hold; the least recently used files make room for a new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        array = _open_whole(path, fits)
+        if array is None:
+            partial = path.with_suffix(".partial")
+            try:
+                build(partial)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+            array = np.load(path, mmap_mode="r")
+            evict(path.parents[1], bound, keep=path)
+    os.utime(path)
+    return array
+
+
+def store_dir(kind: str, data_dir: str | None) -> Path:
+    """Return the folder of the arrays of a kind, one of `KINDS`."""
+    return data_root(data_dir) / "stores" / kind
+
+
+def stored_arrays(stores: Path) -> list[StoredArray]:
+    """Return the arrays below the folder `stores`, the least recently used first."""
+    found = []
+    for kind in KINDS:
+        for path in (stores / kind).glob("*.npy"):
+            status = path.stat()
+            found.append(StoredArray(path, kind, status.st_size, status.st_mtime))
+    return sorted(found, key=lambda array: array.used_at)
+
+
+def evict(stores: Path, bound: int, *, keep: Path | None = None) -> list[StoredArray]:
+    """Remove the least recently used arrays until the others take at most `bound` bytes; `keep` stays in any case.
+
+    Processes that have one open keep it: its file goes with the last of them.
+    """
+    arrays = stored_arrays(stores)
+    held = sum(array.size for array in arrays)
+    removed = []
+    for array in arrays:
+        if held <= bound:
+            break
+        if array.path != keep:
+            array.path.unlink(missing_ok=True)
+            array.path.with_suffix(".lock").unlink(missing_ok=True)
+            held -= array.size
+            removed.append(array)
+    return removed
+
+
+def _open_whole(path: Path, fits: Callable[[np.ndarray], bool]) -> np.ndarray | None:
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        logger.warning("the store %s is damaged (%s) and is built again", path, error)
+        return None
+    return array if fits(array) else None
