@@ -1,5 +1,8 @@
 """Backbones of a user's own that go wrong while they train, each in its way."""
 
+import os
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -8,17 +11,27 @@ from tests.tiny_backbone import tiny
 ROOM = 8
 """Images that `crowded` has memory for."""
 
+SECOND_EPOCH = 50
+"""A step of the second epoch on `digits` in batches of 32."""
+
 
 class _Failing(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.inner = tiny()
         self.kind = kind
+        self.steps = 0
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.inner(images)
         if self.training and self.kind == "broken":
             raise ArithmeticError("this backbone never learns")
+        if self.training and self.kind == "flaky":
+            self.steps += 1
+            mark = Path(os.environ["HPO_DATA_DIR"]) / "flaked"
+            if self.steps == SECOND_EPOCH and not mark.exists():
+                mark.touch()
+                raise ArithmeticError("this backbone fails once")
         if self.training and self.kind == "crowded" and len(images) > ROOM:
             raise torch.OutOfMemoryError(f"{len(images)} images are too many")
         return features * torch.inf if self.training and self.kind == "diverging" else features
@@ -37,3 +50,8 @@ def crowded() -> nn.Module:
 def diverging() -> nn.Module:
     """Has no finite loss in training."""
     return _Failing("diverging")
+
+
+def flaky() -> nn.Module:
+    """Raises once, in the second epoch."""
+    return _Failing("flaky")

@@ -9,9 +9,9 @@ from tests.e2e.postgres import postgres_server, programs
 
 
 def test_nothing_is_lost_doubled_or_left_behind_by_kills(tmp_path: Path) -> None:
-    report = attack(tmp_path, seed=0, kills=3)
+    report = attack(tmp_path, seed=0, kills=5)
 
-    assert report.kills.total() == 3
+    assert report.kills.total() == 5
     assert report.faults == 0, table(report)
 
 

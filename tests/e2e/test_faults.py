@@ -36,6 +36,17 @@ def test_a_study_whose_first_trials_all_fail_alike_stops_with_their_error(tmp_pa
     assert shell.trials()[0].user_attrs["error"] == "ArithmeticError: this backbone never learns"
 
 
+def test_a_trial_that_raises_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, SHORT)
+
+    shell.hpo(*shell.asked("--no-retrain", trials=1, backbone="tests.failing_backbones:flaky"))
+
+    (trial,) = shell.trials()
+    assert (tmp_path / "data" / "flaked").exists()
+    assert trial.state.name == "COMPLETE"
+    assert list(trial.intermediate_values) == [1, 2, 3]
+
+
 def test_a_trial_that_diverges_is_pruned_with_the_reason(tmp_path: Path) -> None:
     shell = Shell(tmp_path, SHORT)
 
@@ -79,7 +90,7 @@ def interrupted_after_a_checkpoint(shell: Shell) -> list[Path]:
     ("harm", "told"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "the checkpoint cannot be read"),
-        (lambda path: path.unlink(), "its checkpoint is missing"),
+        pytest.param(lambda path: path.unlink(), "its checkpoint is missing", marks=pytest.mark.slow),
     ],
     ids=["torn", "missing"],
 )
@@ -119,6 +130,7 @@ def enlarge(disk: Path, size: str) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_studies_stops_the_study_which_goes_on_once_there_is_room(
     tmp_path: Path, small_disk: Path
 ) -> None:

@@ -181,6 +181,18 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, number:
         assert before.get(trial.number, {}).items() <= trial.intermediate_values.items()
 
 
+def test_the_cache_is_listed_and_cleared(shell: Shell, summary: dict[str, Any]) -> None:
+    arrays = json.loads(shell.hpo("cache", "--json")[0])["arrays"]
+    listed, _ = shell.hpo("cache")
+    removed, _ = shell.hpo("cache", "--clear")
+
+    # Training and test images at 16 pixels, and the training images' features.
+    assert sorted(array["kind"] for array in arrays) == ["features", "images", "images"]
+    assert "3 arrays" in listed
+    assert "removed 3 arrays" in removed
+    assert json.loads(shell.hpo("cache", "--json")[0]) == {"arrays": []}
+
+
 def test_deleting_asks_or_wants_to_be_told(shell: Shell, summary: dict[str, Any]) -> None:
     _, err = shell.hpo("delete", "again", code=2)
     assert "say --yes" in err
