@@ -15,7 +15,7 @@ demo: .venv/.installed
 	    --space docs/demo.toml --trials 10 --study demo
 
 test: .venv/.installed
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: .venv/.installed
 	$(BIN)/pytest -m slow

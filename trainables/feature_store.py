@@ -1,7 +1,9 @@
-"""Features of a frozen backbone, once a machine: what its head is given for every image."""
+"""Features of what is frozen, once a machine: trials that share them train the rest of their network alone."""
 
+import dataclasses
 import hashlib
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -10,9 +12,12 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
+from trainables import freeze
 from trainables.array_store import open_array, store_dir
 from trainables.config import TrialConfig
-from trainables.learning import EVALUATION_BATCH, Examples, Learner, forward, on_device
+from trainables.frozen_part import split
+from trainables.learning import EVALUATION_BATCH, Examples, Learner, autocast, on_device
+from trainables.transforms import normalise
 
 logger = logging.getLogger(__name__)
 
@@ -20,71 +25,73 @@ _PROGRESS_S = 5.0
 
 
 def applies(config: TrialConfig) -> bool:
-    """Return whether a trial's features are a function of weights, images, transform and precision alone."""
-    return config.model.freeze_mode == "backbone" and config.augment == "none" and config.model.head != "paper"
+    """Return whether some of a trial's network is a function of weights, image, transform and precision alone.
+
+    In front of the paper's head stands a layer that may be random, hence another one in each trial.
+    """
+    return config.model.freeze_mode != "none" and config.augment == "none" and config.model.head != "paper"
 
 
-def with_features(learner: Learner, pixels: Examples) -> Examples:
-    """Return what the learner's head is given for each image of `pixels`: (N, D) float32, memory-mapped.
+def with_features(learner: Learner, pixels: Examples) -> tuple[Learner, Examples]:
+    """Return the learner and its examples, cut short by what is frozen where that `applies` and fits the store.
 
     The features are computed at the first call on a machine, by one process, and found again by every later one.
 
     Args:
-        learner: One to whose configuration this `applies`; its head plays no part.
+        learner: As `new_learner` gives it.
         pixels: From the image store, whose file's name says what they are.
     """
-    data = learner.config.data
-    count = len(pixels.inputs)
-    features = open_array(
-        store_dir("features", data.data_dir) / f"{_name(learner, pixels)}.npy",
-        lambda store: store.ndim == 2 and len(store) == count,
-        lambda path: _build(path, learner, pixels),
-        data.cache_bytes,
+    config = learner.config
+    parts = (
+        split(learner.network, freeze.moving(learner.network, config.model.freeze_mode)) if applies(config) else None
     )
-    return Examples(features, pixels.labels)
+    if parts is None:
+        return learner, pixels
+    learner.network.model.eval()
+    shape = (len(pixels.inputs), *_features(learner, parts.frozen, pixels, np.arange(1)).shape[1:])
+    if 4 * math.prod(shape) > config.data.cache_bytes:
+        return learner, pixels
+    features = open_array(
+        store_dir("features", config.data.data_dir) / f"{_name(learner, pixels)}.npy",
+        lambda store: store.shape == shape,
+        lambda path: _build(path, shape, learner, parts.frozen, pixels),
+        config.data.cache_bytes,
+    )
+    return dataclasses.replace(learner, tail=parts.tail), Examples(features, pixels.labels)
 
 
 def _name(learner: Learner, pixels: Examples) -> str:
+    """SHA-256 of all that decides the features: the images, the frozen modules and their values, the arithmetic."""
     assert isinstance(pixels.inputs, np.memmap)
-    compute, head = learner.compute, f"{learner.network.head_path}."
+    compute, model = learner.compute, learner.network.model
+    moving = tuple(f"{path}." for path in freeze.moving(learner.network, learner.config.model.freeze_mode))
     digest = hashlib.sha256()
-    for part in (Path(str(pixels.inputs.filename)).stem, learner.geometry, compute.autocast, compute.name):
+    for part in (Path(str(pixels.inputs.filename)).stem, learner.geometry, compute.autocast, compute.name, moving):
         digest.update(repr(part).encode())
-    for name, module in learner.network.model.named_modules():
-        if not f"{name}.".startswith(head):
+    for name, module in model.named_modules():
+        if not f"{name}.".startswith(moving):
             digest.update(f"{name} {type(module).__qualname__} {module.extra_repr()}".encode())
-    for name, tensor in learner.network.model.state_dict().items():
-        if not name.startswith(head):
+    for name, tensor in model.state_dict().items():
+        if not name.startswith(moving):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
-def _build(path: Path, learner: Learner, pixels: Examples) -> None:
-    """Pass every image through the frozen backbone and write down what reaches the head."""
-    learner.network.model.eval()
-    head = learner.network.model.get_submodule(learner.network.head_path)
-    count, told = len(pixels.inputs), time.monotonic()
-    store: np.ndarray | None = None
-    for start in range(0, count, EVALUATION_BATCH):
-        indices = np.arange(start, min(start + EVALUATION_BATCH, count))
-        features = _features(learner, head, on_device(learner, pixels, indices)[0])
-        if store is None:
-            store = open_memmap(path, mode="w+", dtype=np.float32, shape=(count, features.shape[1]))
-        store[indices] = features.float().cpu().numpy()
+def _build(path: Path, shape: tuple[int, ...], learner: Learner, frozen: nn.Module, pixels: Examples) -> None:
+    """Pass every image through what is frozen and write down what comes out."""
+    told = time.monotonic()
+    store = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    for start in range(0, shape[0], EVALUATION_BATCH):
+        indices = np.arange(start, min(start + EVALUATION_BATCH, shape[0]))
+        store[indices] = _features(learner, frozen, pixels, indices).float().cpu().numpy()
         if time.monotonic() - told > _PROGRESS_S:
             told = time.monotonic()
-            logger.info("computed the features of %d of %d images", start, count)
-    assert isinstance(store, np.memmap)
+            logger.info("computed the features of %d of %d images", start, shape[0])
     store.flush()
 
 
-def _features(learner: Learner, head: nn.Module, images: Tensor) -> Tensor:
-    given: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
-    try:
-        with torch.inference_mode():
-            forward(learner, images)
-    finally:
-        hook.remove()
-    return given[0]
+def _features(learner: Learner, frozen: nn.Module, pixels: Examples, indices: np.ndarray) -> Tensor:
+    with torch.inference_mode(), autocast(learner):
+        features: Tensor = frozen(normalise(on_device(learner, pixels, indices)[0], learner.geometry))
+    return features

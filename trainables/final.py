@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from trainables.backbones import geometry
 from trainables.config import EpochResult, TrialConfig
-from trainables.feature_store import applies, with_features
+from trainables.feature_store import with_features
 from trainables.learning import Learner, new_learner
 from trainables.trial import TrainingData, open_training_data, run_epoch
 
@@ -22,10 +22,8 @@ def begin(config: TrialConfig) -> tuple[Learner, TrainingData]:
         InputError: The data, the backbone or its weights cannot be used.
     """
     data = open_training_data(config.data, geometry(config.model.backbone, config.model.image_size))
-    learner = new_learner(config, len(data.classes))
-    if applies(config):
-        data = dataclasses.replace(data, examples=with_features(learner, data.examples))
-    return learner, data
+    learner, examples = with_features(new_learner(config, len(data.classes)), data.examples)
+    return learner, dataclasses.replace(data, examples=examples)
 
 
 def train_on_all(learner: Learner, data: TrainingData, learning_rates: Sequence[float]) -> Iterator[EpochResult]:

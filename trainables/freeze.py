@@ -12,14 +12,14 @@ from trainables.errors import InputError
 def apply(network: Network, mode: FreezeMode) -> None:
     """Let gradients flow to what trains in `mode`, and to nothing else."""
     network.model.requires_grad_(mode == "none")
-    for path in _moving(network, mode):
+    for path in moving(network, mode):
         network.model.get_submodule(path).requires_grad_(True)
 
 
 def train_mode(network: Network, mode: FreezeMode) -> None:
     """Put what trains into training mode and the rest into eval mode: its batch statistics and dropout hold still."""
     network.model.train(mode == "none")
-    for path in _moving(network, mode):
+    for path in moving(network, mode):
         network.model.get_submodule(path).train()
 
 
@@ -30,7 +30,7 @@ def trainable_parameters(network: Network) -> Iterator[nn.Parameter]:
 
 def moving_state(network: Network, mode: FreezeMode) -> dict[str, Tensor]:
     """Return the entries of the state dict that can change in `mode`: of a frozen backbone, the head's only."""
-    prefixes = tuple(f"{path}." for path in _moving(network, mode))
+    prefixes = tuple(f"{path}." for path in moving(network, mode))
     state = network.model.state_dict()
     return {key: value for key, value in state.items() if mode == "none" or key.startswith(prefixes)}
 
@@ -46,8 +46,8 @@ def load_moving_state(network: Network, state: dict[str, Tensor], mode: FreezeMo
     network.model.load_state_dict(state, strict=False)
 
 
-def _moving(network: Network, mode: FreezeMode) -> tuple[str, ...]:
-    """Module paths that train where the whole network does not."""
+def moving(network: Network, mode: FreezeMode) -> tuple[str, ...]:
+    """Return the paths of the modules that train where the whole network does not."""
     match mode:
         case "none":
             return ()

@@ -1,5 +1,6 @@
 """The look at held-out test images: what a retrained network says of each of them."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,5 +34,6 @@ def look_at_test(learner: Learner) -> TestPredictions:
     examples = Examples(
         open_store(images, learner.geometry, data.data_dir, data.cache_bytes), torch.from_numpy(images.labels)
     )
-    predicted = predict(learner, examples, np.arange(len(images.labels))).argmax(dim=1).numpy()
+    whole = dataclasses.replace(learner, tail=None)
+    predicted = predict(whole, examples, np.arange(len(images.labels))).argmax(dim=1).numpy()
     return TestPredictions(images.labels, predicted, images.ids, images.classes)

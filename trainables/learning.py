@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trainables import freeze
@@ -23,7 +23,7 @@ class Examples:
     """What a network learns from: images with their labels."""
 
     inputs: np.ndarray
-    """(N, 3, S, S) uint8 pixels for the whole network, or (N, D) float32 features for its head alone."""
+    """(N, 3, S, S) uint8 pixels for the whole network, or (N, ...) float32 features for its tail alone."""
     labels: Tensor
     """(N,) int64 class indices."""
 
@@ -38,6 +38,8 @@ class Learner:
     scaler: torch.amp.GradScaler
     compute: Compute
     geometry: Geometry
+    tail: nn.Module | None = None
+    """What follows the frozen part and takes its features; None: the learner is given pixels."""
 
 
 def new_learner(config: TrialConfig, classes: int) -> Learner:
@@ -122,13 +124,18 @@ def _train_step(learner: Learner, examples: Examples, batch: np.ndarray) -> Tens
 
 def forward(learner: Learner, inputs: Tensor) -> Tensor:
     """Return the logits of a batch of pixels, or of features, as `Examples` has them."""
-    compute, network = learner.compute, learner.network
-    with torch.autocast(compute.device.type, dtype=compute.autocast, enabled=compute.autocast is not None):
-        if inputs.dtype == torch.uint8:
-            logits: Tensor = network.model(normalise(inputs, learner.geometry))
+    with autocast(learner):
+        if learner.tail is None:
+            logits: Tensor = learner.network.model(normalise(inputs, learner.geometry))
         else:
-            logits = network.model.get_submodule(network.head_path)(inputs)
+            logits = learner.tail(inputs)
     return logits
+
+
+def autocast(learner: Learner) -> torch.autocast:
+    """Return the context in which the learner's network computes."""
+    compute = learner.compute
+    return torch.autocast(compute.device.type, dtype=compute.autocast, enabled=compute.autocast is not None)
 
 
 def on_device(learner: Learner, examples: Examples, batch: np.ndarray) -> tuple[Tensor, Tensor]:

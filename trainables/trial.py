@@ -13,7 +13,7 @@ from trainables import checkpoint
 from trainables.backbones import geometry
 from trainables.config import DataConfig, EpochResult, TrialConfig
 from trainables.datasets import training_images
-from trainables.feature_store import applies, with_features
+from trainables.feature_store import with_features
 from trainables.image_store import open_store
 from trainables.learning import Examples, Learner, evaluate, new_learner, train_epoch
 from trainables.splits import Splits, split
@@ -52,7 +52,7 @@ def run_trial(
     """
     data = open_training_data(config.data, geometry(config.model.backbone, config.model.image_size))
     learner = new_learner(config, len(data.classes))
-    examples = with_features(learner, data.examples) if applies(config) else data.examples
+    learner, examples = with_features(learner, data.examples)
     schedule = ReduceLROnPlateau(learner.optimizer)
     history = checkpoint.restore(resume_from, learner, schedule) if resume_from is not None else []
     yield from history

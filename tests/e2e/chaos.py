@@ -113,7 +113,7 @@ def strike_once(
     shell: Shell, process: subprocess.Popen[str], chance: random.Random, report: Report, struck: list[psutil.Process]
 ) -> subprocess.Popen[str]:
     """Wait for a moment, kill something, and return the process that runs the study from then on."""
-    time.sleep(chance.uniform(0, 2))
+    time.sleep(chance.uniform(0, 1))
     kind = chance.choice(KINDS)
     while kind == "trial" and process.poll() is None and not parts(process, kind):
         time.sleep(0.05)

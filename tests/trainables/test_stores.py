@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +12,21 @@ from torchvision.models import get_model
 
 from trainables import feature_store, trial
 from trainables.array_store import evict, open_array, stored_arrays
-from trainables.backbones import geometry
-from trainables.config import PAPER_BACKBONES, DataConfig, EpochResult, HeadKind, ModelConfig, TrialConfig
+from trainables.backbones import Network, build, geometry
+from trainables.config import PAPER_BACKBONES, DataConfig, EpochResult, FreezeMode, HeadKind, ModelConfig, TrialConfig
 from trainables.feature_store import applies, with_features
 from trainables.final import begin, train_on_all
+from trainables.freeze import moving
+from trainables.frozen_part import split
 from trainables.held_out_evaluation import look_at_test
-from trainables.learning import forward, new_learner
+from trainables.learning import new_learner
 from trainables.trial import run_trial
 
 
-def config(folder: Path, head: HeadKind = "projection", seed: int = 0) -> TrialConfig:
+def config(folder: Path, head: HeadKind = "projection", seed: int = 0, mode: FreezeMode = "backbone") -> TrialConfig:
     return TrialConfig(
         data=DataConfig(dataset="digits", data_dir=str(folder)),
-        model=ModelConfig(backbone="tests.tiny_backbone:tiny", freeze_mode="backbone", head=head, image_size=16),
+        model=ModelConfig(backbone="tests.tiny_backbone:tiny", freeze_mode=mode, head=head, image_size=16),
         learning_rate=3e-3,
         batch_size=50,
         epochs=4,
@@ -31,13 +34,16 @@ def config(folder: Path, head: HeadKind = "projection", seed: int = 0) -> TrialC
     )
 
 
-@pytest.mark.parametrize("head", ["projection", "linear"])
-def test_a_head_on_features_learns_what_it_learns_behind_its_backbone(
-    head: HeadKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("mode", "head"), [("backbone", "projection"), ("backbone", "linear"), ("partial", "projection")]
+)
+def test_what_trains_learns_on_features_what_it_learns_behind_its_backbone(
+    mode: FreezeMode, head: HeadKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = list(run_trial(config(tmp_path, head)))
-    monkeypatch.setattr(trial, "applies", lambda _: False)
-    long = list(run_trial(config(tmp_path, head)))
+    short = list(run_trial(config(tmp_path, head, mode=mode)))
+    assert len(list((tmp_path / "stores" / "features").glob("*.npy"))) == 1
+    monkeypatch.setattr(feature_store, "applies", lambda _: False)
+    long = list(run_trial(config(tmp_path, head, mode=mode)))
 
     assert [result.val_accuracy for result in short] == [result.val_accuracy for result in long]
     for name in ("val_loss", "train_loss", "learning_rate"):
@@ -55,25 +61,52 @@ def test_the_retrain_learns_on_features_and_is_tested_on_images(
         return said
 
     short = predicted()
-    monkeypatch.setattr("trainables.final.applies", lambda _: False)
+    monkeypatch.setattr(feature_store, "applies", lambda _: False)
 
     assert short == predicted()
 
 
+@pytest.mark.parametrize("mode", ["backbone", "partial"])
 @pytest.mark.parametrize("backbone", [*PAPER_BACKBONES, "torchvision:squeezenet1_1", "torchvision:mobilenet_v3_small"])
-def test_what_reaches_the_head_is_all_that_the_logits_depend_on(backbone: str) -> None:
+def test_a_network_in_two_parts_is_the_network(backbone: str, mode: FreezeMode) -> None:
     size = 96 if backbone == "inception" else 32
-    model = ModelConfig(backbone=backbone, weights="none", image_size=size)
-    learner = new_learner(dataclasses.replace(config(Path()), model=model), 3)
-    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
-    learner.network.model.eval()
-    head = learner.network.model.get_submodule(learner.network.head_path)
+    network = build(ModelConfig(backbone=backbone, weights="none", image_size=size), 3, data_dir=None, seed=0)
+    images = torch.randn(2, 3, size, size)
+    network.model.eval()
 
-    features = feature_store._features(learner, head, images)
+    parts = split(network, moving(network, mode))
 
-    assert features.ndim == 2
+    assert parts is not None
     with torch.inference_mode():
-        assert torch.equal(forward(learner, features), forward(learner, images))
+        assert torch.equal(parts.tail(parts.frozen(images)), network.model(images))
+    trained = {id(parameter) for path in moving(network, mode) for parameter in _below(network, path)}
+    assert {id(parameter) for parameter in parts.tail.parameters()} == trained
+
+
+def _below(network: Network, path: str) -> Iterator[torch.nn.Parameter]:
+    return network.model.get_submodule(path).parameters()
+
+
+def test_a_backbone_that_cannot_be_cut_is_trained_whole(tmp_path: Path) -> None:
+    class Branching(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = torch.nn.Linear(3, 4), torch.nn.Linear(4, 4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            pooled = self.first(images.mean((2, 3)))
+            logits: torch.Tensor = self.last(pooled if pooled.sum() > 0 else -pooled)
+            return logits
+
+    assert split(Network(Branching(), "last", ("last",)), ("last",)) is None
+
+
+def test_features_larger_than_the_store_are_not_kept(tmp_path: Path) -> None:
+    small = config(tmp_path, mode="partial")
+    results = list(run_trial(dataclasses.replace(small, data=dataclasses.replace(small.data, cache_bytes=10_000))))
+
+    assert len(results) == 4
+    assert not (tmp_path / "stores" / "features").exists()
 
 
 def test_trials_share_the_features_and_other_weights_have_others(tmp_path: Path) -> None:
@@ -86,7 +119,7 @@ def test_trials_share_the_features_and_other_weights_have_others(tmp_path: Path)
         model = ModelConfig(backbone="resnet18", weights=str(weights), freeze_mode="backbone", image_size=32)
         for trial_seed in (0, 1):
             learner = new_learner(dataclasses.replace(config(tmp_path, seed=trial_seed), model=model), 10)
-            features = with_features(learner, data.examples).inputs
+            features = with_features(learner, data.examples)[1].inputs
             assert isinstance(features, np.memmap)
             names.append(str(features.filename))
 
@@ -94,14 +127,11 @@ def test_trials_share_the_features_and_other_weights_have_others(tmp_path: Path)
     assert len(list((tmp_path / "stores" / "features").glob("*.npy"))) == 2
 
 
-def test_augmentation_partial_freezing_and_the_papers_head_have_no_features(tmp_path: Path) -> None:
-    base = config(tmp_path)
-    partial = dataclasses.replace(base, model=dataclasses.replace(base.model, freeze_mode="partial"))
-
-    assert applies(base)
-    assert not applies(dataclasses.replace(base, augment="standard"))
-    assert not applies(partial)
-    assert not applies(config(tmp_path, head="paper"))
+def test_augmented_and_whole_networks_have_no_features(tmp_path: Path) -> None:
+    assert applies(config(tmp_path))
+    assert applies(config(tmp_path, mode="partial"))
+    assert not applies(config(tmp_path, mode="none"))
+    assert not applies(dataclasses.replace(config(tmp_path), augment="standard"))
 
 
 def stored(folder: Path, name: str, megabytes: int, bound: int, builds: list[str]) -> np.ndarray:
