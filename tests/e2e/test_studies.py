@@ -186,10 +186,12 @@ def test_the_cache_is_listed_and_cleared(shell: Shell, summary: dict[str, Any]) 
     listed, _ = shell.hpo("cache")
     removed, _ = shell.hpo("cache", "--clear")
 
-    # Training and test images at 16 pixels, and the training images' features.
-    assert sorted(array["kind"] for array in arrays) == ["features", "images", "images"]
-    assert "3 arrays" in listed
-    assert "removed 3 arrays" in removed
+    kinds = [array["kind"] for array in arrays]
+    # Training and test images; the training images' features at each freeze mode that was drawn.
+    assert kinds.count("images") == 2
+    assert 1 <= kinds.count("features") <= 2
+    assert f"{len(arrays)} arrays" in listed
+    assert f"removed {len(arrays)} arrays" in removed
     assert json.loads(shell.hpo("cache", "--json")[0]) == {"arrays": []}
 
 
