@@ -138,9 +138,11 @@ class LedgerSearch(Searcher):
         if len(self._first_errors) == SAME_FAILURES and len(set(self._first_errors)) == 1:
             self.stop(HpoError(f"the first {SAME_FAILURES} trials all failed with {error}; mend that"))
 
-    def stop(self, failure: HpoError) -> None:
+    def stop(self, failure: HpoError) -> HpoError:
         """End the run, for a reason that is none of a trial's: those that run stay RUNNING for the next run."""
-        self.failure = self.failure or type(failure)(f"{failure}; go on with: hpo resume {self._ledger.name}")
+        if self.failure is None:
+            self.failure = type(failure)(f"{failure}; go on with: hpo resume {self._ledger.name}")
+        return self.failure
 
     def finish(self, number: int, state: Ending, error: str | None = None) -> None:
         """Record the end of trial `number`, drop its checkpoint and tell the listener."""
@@ -192,8 +194,7 @@ class RunWatch(Callback):
         if time.monotonic() - self._looked_at > NODES_LOOK_S:
             self._looked_at = time.monotonic()
             if not any(node["Alive"] for node in ray.nodes()):
-                self._search.stop(HpoError(_RAY_DIED))
-                raise self._search.failure or AssertionError
+                raise self._search.stop(HpoError(_RAY_DIED))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the failed trial's error, unless it is none of the trial's: a full disk, or the death of Ray."""
