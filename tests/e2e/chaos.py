@@ -5,6 +5,7 @@
 
 import argparse
 import dataclasses
+import logging
 import random
 import statistics
 import subprocess
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tests.e2e.postgres import postgres_server
 from tests.e2e.shell import Shell
 from trainables.trial import run_trial
 
+_log = logging.getLogger(__name__)
 TRIALS = 30
 KINDS = ("driver", "trial", "raylet", "all")
 SPACE = """
@@ -75,10 +78,25 @@ class Report:
         return self.epochs_lost + self.duplicates + wrong + self.orphans + self.leaked_files
 
 
-def attack(folder: Path, seed: int, kills: int, storage: str | None = None) -> Report:
-    """Run one study of `TRIALS` trials in `folder`, kill it up to `kills` times, let it finish, and check it."""
+def attack(parent: Path, seed: int, kills: int, per_study: int = 7, postgres: bool = False) -> Report:
+    """Attack studies in folders below `parent`, one after another, until there were `kills` kills.
+
+    A study may outrun its kills: without their raylet, trials go on until Ray's death is noticed.
+    """
+    report = Report()
+    while (missing := kills - report.kills.total()) > 0:
+        folder = parent / f"study-{report.studies}"
+        folder.mkdir()
+        with postgres_server(folder) if postgres else nullcontext() as server:
+            shell = Shell(folder, SPACE, server.url if server else None)
+            report += attack_study(shell, seed + report.studies, min(missing, per_study))
+        _log.info("%d of %d kills", report.kills.total(), kills)
+    return report
+
+
+def attack_study(shell: Shell, seed: int, kills: int) -> Report:
+    """Run one study of `TRIALS` trials, kill it up to `kills` times, let it finish, and check it."""
     chance = random.Random(seed)
-    shell = Shell(folder, SPACE, storage)
     report = Report(studies=1)
     command = shell.asked(
         *("--seed", str(seed), "--grace-period", str(GRACE_PERIOD), "--reduction-factor", str(REDUCTION_FACTOR)),
@@ -127,8 +145,10 @@ def strike_once(
     else:
         struck += strike(process, kind)
         begun, process = time.monotonic(), shell.start("resume", "tiny")
-        wait_for_epoch(shell, process)
-        report.seconds_to_epoch.append(time.monotonic() - begun)
+        if wait_for_epoch(shell, process):
+            report.seconds_to_epoch.append(time.monotonic() - begun)
+        elif process.returncode != 0:
+            raise AssertionError(process.communicate())
     report.epochs_lost += (before - known_epochs(shell)).total()
     return process
 
@@ -266,18 +286,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--postgres", action="store_true", help="keep the ledgers in a PostgreSQL server")
     options = parser.parse_args()
-    report = Report()
-    while report.kills.total() < options.kills:
-        kills = min(options.kills_per_study, options.kills - report.kills.total())
-        seed = options.seed + report.studies
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            if options.postgres:
-                with postgres_server(folder) as server:
-                    report += attack(folder, seed, kills, server.url)
-            else:
-                report += attack(folder, seed, kills)
-        sys.stderr.write(f"{report.kills.total()} of {options.kills} kills\n")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with tempfile.TemporaryDirectory() as folder:
+        report = attack(Path(folder), options.seed, options.kills, options.kills_per_study, options.postgres)
     sys.stdout.write(table(report) + "\n")
     return 1 if report.faults else 0
 

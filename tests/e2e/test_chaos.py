@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.chaos import attack, table
-from tests.e2e.postgres import postgres_server, programs
+from tests.e2e.postgres import programs
 
 
 def test_nothing_is_lost_doubled_or_left_behind_by_kills(tmp_path: Path) -> None:
@@ -18,8 +18,7 @@ def test_nothing_is_lost_doubled_or_left_behind_by_kills(tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.skipif(programs() is None, reason="PostgreSQL's initdb is not installed")
 def test_nor_with_the_ledger_in_postgresql(tmp_path: Path) -> None:
-    with postgres_server(tmp_path) as server:
-        report = attack(tmp_path, seed=1, kills=2, storage=server.url)
+    report = attack(tmp_path, seed=1, kills=2, postgres=True)
 
     assert report.kills.total() == 2
     assert report.faults == 0, table(report)
