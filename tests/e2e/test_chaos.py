@@ -9,7 +9,8 @@ from tests.e2e.postgres import programs
 
 
 def test_nothing_is_lost_doubled_or_left_behind_by_kills(tmp_path: Path) -> None:
-    report = attack(tmp_path, seed=0, kills=5)
+    # This seed has every kind of kill, the raylet's last: without their raylet, trials outrun the next kills.
+    report = attack(tmp_path, seed=10, kills=5)
 
     assert report.kills.total() == 5
     assert report.faults == 0, table(report)
