@@ -23,6 +23,7 @@ def run_trials(
     placement: Placement,
     listener: Listener,
     interruption: Interruption,
+    trainable: type[tune.Trainable] = Worker,
 ) -> None:
     """Run the study's trials until it has `options.trials` of them, or its time is over.
 
@@ -41,7 +42,7 @@ def run_trials(
     search = LedgerSearch(ledger, options, asha, interrupted, checkpoints, placement.threads, listener)
     try:
         tune.Tuner(
-            tune.with_resources(Worker, placement.resources),
+            tune.with_resources(trainable, placement.resources),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=asha,

@@ -26,7 +26,8 @@ class Compute:
 def choose(precision: Precision, threads: int) -> Compute:
     """Choose this process's device and precision, and make its arithmetic repeatable.
 
-    ``auto`` is bfloat16 on GPUs from Ampere on, float16 (with a gradient scaler) on Turing, float32 elsewhere.
+    ``auto`` is bfloat16 on GPUs from Ampere on and on CPUs with instructions for it, float16 (with a gradient scaler)
+    on Turing, float32 elsewhere; `benchmarks/precision.py` measures what that is worth.
     The GPU's branch has been reviewed but not run: no machine with one was at hand.
 
     Args:
@@ -42,7 +43,8 @@ def choose(precision: Precision, threads: int) -> Compute:
     if not torch.cuda.is_available():
         if precision == "fp16":
             raise InputError("--precision fp16 needs a GPU, and this machine has none; use auto, fp32 or bf16.")
-        autocast = torch.bfloat16 if precision == "bf16" else None
+        bfloat16 = precision == "bf16" or (precision == "auto" and _cpu_has_bfloat16())
+        autocast = torch.bfloat16 if bfloat16 else None
         return Compute(torch.device("cpu"), autocast, f"cpu ({platform.machine()})")
     device = torch.device("cuda", torch.cuda.current_device())
     return Compute(device, _gpu_autocast(precision, device), torch.cuda.get_device_name(device))
@@ -60,6 +62,12 @@ def is_out_of_memory(error: BaseException) -> bool:
         # On a CPU torch raises a plain RuntimeError, with its allocator's name.
         isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     )
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself: with AVX512-BF16 or AMX."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _gpu_autocast(precision: Precision, device: torch.device) -> torch.dtype | None:

@@ -1,0 +1,155 @@
+"""What the driver costs: seconds a trial as a study grows, with trials that do nothing, and epoch reports a second.
+
+``python -m benchmarks.driver [--trials 10000]``: Ray Tune, Optuna and SQLite are real, the training is not.
+"""
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+import search_spaces
+from hpo import ledger as ledgers
+from hpo.interrupts import Interruption
+from hpo.ledger import Assignment, Ledger
+from hpo.paths import StudyPaths
+from hpo.placement import Placement
+from hpo.session import ray_session
+from hpo.spec import RunOptions, Sampler, StudySpec
+from hpo.study import run_trials
+from trainables.config import EpochResult
+
+BLOCKS = 10
+
+
+class EmptyTrial(tune.Trainable):
+    """Answers at once with the one epoch that the trial has."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Remember the trial's number."""
+        self._number: int = config["number"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this process."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Return an epoch whose accuracy depends on nothing but the trial's number."""
+        accuracy = (self._number * 7919 % 10007) / 10007
+        result = vars(epoch(1, accuracy))
+        rest = {"number": self._number, "host": "localhost", "device": "none", "restarted": None, "micro_batch": None}
+        return {**result, **rest, "epochs": 1, "done": True}
+
+
+class Clock:
+    """Notes when each trial ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def started(self, assignment: Assignment) -> None:
+        """Nothing to note."""
+
+    def epoch(self, number: int, result: EpochResult) -> None:
+        """Nothing to note."""
+
+    def restarted(self, number: int, reason: str) -> None:
+        """Nothing to note."""
+
+    def ended(self, number: int, state: str, error: str | None) -> None:  # noqa: ARG002 - a listener's signature
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+
+def epoch(number: int, accuracy: float) -> EpochResult:
+    """Return an epoch as a trial reports it."""
+    return EpochResult(
+        epoch=number,
+        val_accuracy=accuracy,
+        val_loss=1.0,
+        train_loss=1.0,
+        learning_rate=1e-3,
+        seconds=1.0,
+        images_per_second=1.0,
+    )
+
+
+def new_ledger(folder: Path, trials: int, epochs: int, sampler: Sampler) -> Ledger:
+    """Create a study with the default search space, whose trials have `epochs` epochs, in an SQLite file."""
+    space = search_spaces.to_dict(search_spaces.builtin("resnet50", "default"))
+    space["parameters"]["epochs"] = epochs
+    space["enqueue"] = []
+    spec = StudySpec(
+        backbone="resnet50",
+        weights="default",
+        weights_sha256=None,
+        head="projection",
+        dataset="pets",
+        image_size=None,
+        augment="none",
+        val_fraction=0.25,
+        label_fraction=1.0,
+        splits_sha256="0" * 64,
+        sampler=sampler,
+        asha=True,
+        grace_period=1,
+        reduction_factor=3.0,
+        precision="fp32",
+        seed=0,
+        space=space,
+    )
+    return ledgers.create(f"sqlite:///{folder / 'optuna.db'}", "empty", spec, RunOptions(trials=trials), {})
+
+
+def seconds_a_trial(trials: int, sampler: Sampler) -> list[float]:
+    """Run `trials` empty trials, two at a time, and return the seconds a trial of each of `BLOCKS` blocks."""
+    with tempfile.TemporaryDirectory() as name, ray_session("local"):
+        ledger = new_ledger(Path(name), trials, 1, sampler)
+        clock = Clock()
+        begun = time.perf_counter()
+        run_trials(
+            ledger,
+            ledger.run_options,
+            StudyPaths(Path(name), "empty"),
+            Placement(1, 0, 2),
+            clock,
+            Interruption(""),
+            EmptyTrial,
+        )
+    block = trials // BLOCKS
+    times = [begun, *(clock.ends[block * count - 1] for count in range(1, BLOCKS + 1))]
+    return [(after - before) / block for before, after in itertools.pairwise(times)]
+
+
+def reports_a_second(epochs: int) -> float:
+    """Report one trial's epochs, as fast as the ledger takes them."""
+    with tempfile.TemporaryDirectory() as name:
+        ledger = new_ledger(Path(name), 1, epochs, "tpe")
+        number = ledger.ask().number
+        begun = time.perf_counter()
+        for count in range(1, epochs + 1):
+            ledger.report(number, epoch(count, count / epochs), host="localhost", device="none")
+        return epochs / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
+    options = parser.parse_args()
+    for epochs in (50, 200):
+        sys.stdout.write(f"epoch reports a second, {epochs} epochs: {reports_a_second(epochs):.0f}\n")
+    block = options.trials // BLOCKS
+    for number, seconds in enumerate(seconds_a_trial(options.trials, options.sampler), start=1):
+        sys.stdout.write(f"trials to {number * block}: {seconds:.4f} s a trial\n")
+
+
+if __name__ == "__main__":
+    main()
