@@ -4,9 +4,14 @@ A torchvision model keeps its own layout, and the head takes the place of its fi
 state dict loads into torchvision's model without any of this code.
 """
 
+import copy
+import dataclasses
 import difflib
+import functools
+import hashlib
 import importlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +22,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 from trainables.config import PAPER_BACKBONES, ModelConfig
 from trainables.errors import InputError
 from trainables.heads import PAPER_LOGITS, new_head
+from trainables.stages import last_stage, owns
 from trainables.transforms import Geometry
 from trainables.weights import fit, is_file_spec, known_architecture, load_weights
 
@@ -27,18 +33,6 @@ IMAGENET = Geometry(
 
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
 """Inception's and GoogLeNet's extra classifiers: in the published files, but no part of a fine-tuned network."""
-
-_LAST_STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("resnet", ("layer4",)),
-    ("resnext", ("layer4",)),
-    ("wide_resnet", ("layer4",)),
-    ("inception", ("Mixed_7a", "Mixed_7b", "Mixed_7c")),
-    ("googlenet", ("inception5a", "inception5b")),
-    ("densenet", ("features.denseblock4", "features.norm5")),
-    # A Swin stage begins with the patch merging that halves its resolution.
-    ("swin", ("features.6", "features.7", "norm")),
-)
-_TRUNKS = ("features", "layers", "blocks", "trunk_output", "encoder.layers")
 
 
 @dataclass(frozen=True)
@@ -51,6 +45,18 @@ class Network:
     """The module that trains when the backbone is frozen."""
     last_stage: tuple[str, ...]
     """The modules that train besides in freeze mode ``partial``."""
+    pretrained_sha256: str | None = None
+    """Of all the values that weights gave to a published network; None for a random one and for a user's own."""
+
+
+@dataclass(frozen=True)
+class _Pretrained:
+    """A published network as its weights leave it, kept by the process and copied for each trial."""
+
+    model: nn.Module
+    has_final_layer: bool
+    """Whether the weights hold the final layer; if not, its values are random."""
+    sha256: str
 
 
 def geometry(backbone: str, image_size: int | None) -> Geometry:
@@ -90,19 +96,27 @@ def build(config: ModelConfig, classes: int, *, data_dir: str | None, seed: int)
         torch.manual_seed(seed)
         if not architecture:
             return _user_network(config, classes, data_dir)
-        model = _published_model(architecture, config)
+        if config.weights == "none":
+            origin = None
+            model = _published_model(architecture, config)
+        else:
+            # Its loading is shared by all trials of this process; the freeze mode has no part in it.
+            origin = _pretrained(architecture, dataclasses.replace(config, freeze_mode="none"), data_dir)
+            model = copy.deepcopy(origin.model)
         slot = _slot(model)
-        if config.weights != "none":
-            state = load_weights(architecture, config.backbone, config.weights, data_dir)
-            _load(model, state, config, slot)
+        if origin is not None and not origin.has_final_layer:
+            for module in model.get_submodule(slot).modules():
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    module.reset_parameters()
         for name in _AUXILIARY:
             if hasattr(model, name):
                 setattr(model, name, None)
         if hasattr(model, "aux_logits"):
             setattr(model, "aux_logits", False)  # noqa: B010 - a plain attribute, which Module hides from type checkers
         head_path = _replace(model, slot, config, classes)
-    stage = _last_stage(architecture, model, slot)
-    return Network(model, head_path, (*stage, f"{slot}.0") if config.head == "paper" else stage)
+    stage = last_stage(architecture, model, slot)
+    training = (*stage, f"{slot}.0") if config.head == "paper" else stage
+    return Network(model, head_path, training, origin.sha256 if origin is not None else None)
 
 
 def check(config: ModelConfig, data_dir: str | None) -> None:
@@ -167,7 +181,8 @@ def _published_model(architecture: str, config: ModelConfig) -> nn.Module:
         model: nn.Module = get_model(architecture, weights=None, **arguments)
     except (AssertionError, ValueError, RuntimeError) as error:
         raise _bad_size(config, error) from error
-    return model
+    # Faster for all seven backbones of the paper, and slower for none of them (benchmarks/precision.py).
+    return model.to(memory_format=torch.channels_last)
 
 
 def _bad_size(config: ModelConfig, error: BaseException) -> InputError:
@@ -185,11 +200,24 @@ def _slot(model: nn.Module) -> str:
     return linear[-1] if linear else "classifier"
 
 
-def _load(model: nn.Module, state: dict[str, torch.Tensor], config: ModelConfig, slot: str) -> None:
-    """Load `state`; the final layer's keys may be missing or of another width, since the head takes its place."""
-    replaced = slot if config.head != "paper" or not any(key.startswith(f"{slot}.") for key in state) else None
-    optional = (*_AUXILIARY, *([replaced] if replaced else []))
-    fit(model, state, config.weights, optional)
+@functools.lru_cache(maxsize=1)
+def _pretrained(architecture: str, config: ModelConfig, data_dir: str | None) -> _Pretrained:
+    """Load weights; the final layer's keys may be missing or of another width, since the head takes its place."""
+    state = load_weights(architecture, config.backbone, config.weights, data_dir)
+    model = _published_model(architecture, config)
+    slot = _slot(model)
+    has_final_layer = any(key.startswith(f"{slot}.") for key in state)
+    fit(model, state, config.weights, _AUXILIARY if config.head == "paper" and has_final_layer else (*_AUXILIARY, slot))
+    return _Pretrained(model, has_final_layer, digest(model.state_dict()))
+
+
+def digest(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of names and values."""
+    sha256 = hashlib.sha256()
+    for name, tensor in state.items():
+        sha256.update(name.encode())
+        sha256.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
 
 
 def _replace(model: nn.Module, slot: str, config: ModelConfig, classes: int) -> str:
@@ -216,54 +244,6 @@ def _channels(convolution: nn.Module) -> int:
     return convolution.in_channels
 
 
-def _last_stage(architecture: str, model: nn.Module, slot: str) -> tuple[str, ...]:
-    """Return the modules of the last stage: named for the known families, else the trunk's last part with parameters.
-
-    What stands between the trunk and the head (VGG's fully connected layers, a final norm) belongs to it.
-    """
-    for prefix, stage in _LAST_STAGES:
-        if architecture.startswith(prefix):
-            return stage
-    trunk = next((path for path in _TRUNKS if _has(model, path)), "")
-    parts = [f"{trunk}.{name}".lstrip(".") for name, part in model.get_submodule(trunk).named_children() if _owns(part)]
-    parts = [part for part in parts if not slot.startswith(part)]
-    if architecture.startswith("vgg"):
-        parts = [",".join(_last_block(model.get_submodule(trunk), trunk))]
-    last = tuple(parts[-1].split(","))
-    behind = _behind(model, trunk)
-    return (*last, *behind)
-
-
-def _last_block(features: nn.Module, trunk: str) -> list[str]:
-    """The layers of a VGG between its last two poolings."""
-    layers = list(features.named_children())
-    pools = [index for index, (_, layer) in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
-    return [f"{trunk}.{name}" for name, layer in layers[pools[-2] + 1 :] if _owns(layer)]
-
-
-def _behind(model: nn.Module, trunk: str) -> tuple[str, ...]:
-    """Top-level modules with parameters after the trunk, and those beside it in the trunk's own parent."""
-    if trunk == "encoder.layers":
-        return ("encoder.ln",)
-    if not trunk:
-        return ()
-    names = [name for name, module in model.named_children() if _owns(module)]
-    after = names[names.index(trunk) + 1 :]
-    return tuple(name for name in after if name not in _AUXILIARY)
-
-
-def _owns(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
-
-
-def _has(model: nn.Module, path: str) -> bool:
-    try:
-        model.get_submodule(path)
-    except AttributeError:
-        return False
-    return True
-
-
 def _user_network(config: ModelConfig, classes: int, data_dir: str | None) -> Network:
     if config.weights == "none":
         raise InputError(
@@ -276,7 +256,7 @@ def _user_network(config: ModelConfig, classes: int, data_dir: str | None) -> Ne
         raise InputError(f"--weights {config.weights}: a backbone of your own takes default or a file's path.")
     width = _probed_width(backbone, config)
     head = new_head(config.head, width, classes, None)
-    parts = [name for name, module in backbone.named_children() if _owns(module)]
+    parts = [name for name, module in backbone.named_children() if owns(module)]
     model = nn.Sequential(OrderedDict(backbone=backbone, head=head))
     return Network(model, "head", (f"backbone.{parts[-1]}",) if parts else ("backbone",))
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trainables import freeze
 from trainables.array_store import open_array, store_dir
+from trainables.backbones import digest
 from trainables.config import TrialConfig
 from trainables.frozen_part import split
 from trainables.learning import EVALUATION_BATCH, Examples, Learner, autocast, on_device
@@ -65,17 +66,15 @@ def _name(learner: Learner, pixels: Examples) -> str:
     assert isinstance(pixels.inputs, np.memmap)
     compute, model = learner.compute, learner.network.model
     moving = tuple(f"{path}." for path in freeze.moving(learner.network, learner.config.model.freeze_mode))
-    digest = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for part in (Path(str(pixels.inputs.filename)).stem, learner.geometry, compute.autocast, compute.name, moving):
-        digest.update(repr(part).encode())
+        sha256.update(repr(part).encode())
     for name, module in model.named_modules():
         if not f"{name}.".startswith(moving):
-            digest.update(f"{name} {type(module).__qualname__} {module.extra_repr()}".encode())
-    for name, tensor in model.state_dict().items():
-        if not name.startswith(moving):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
+            sha256.update(f"{name} {type(module).__qualname__} {module.extra_repr()}".encode())
+    frozen = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(moving)}
+    sha256.update((learner.network.pretrained_sha256 or digest(frozen)).encode())
+    return sha256.hexdigest()[:32]
 
 
 def _build(path: Path, shape: tuple[int, ...], learner: Learner, frozen: nn.Module, pixels: Examples) -> None:
