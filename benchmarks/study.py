@@ -1,10 +1,13 @@
 """A study of 16 fixed configurations by hpo, by the usual Ray Tune script, and one by one: time, memory, ratios.
 
-``python -m benchmarks.study [--folder IMAGEFOLDER]``: without a folder, scikit-learn's digits are written as JPEGs.
-Every run starts cold: no decoded images, no features, no warm process.
+``python -m benchmarks.study [--folder IMAGEFOLDER]``: without a folder, scikit-learn's digits are written as JPEGs of a
+photograph's size and noise. Every run starts cold: no decoded images, no features, no warm process. The network is
+SqueezeNet at 96 pixels: on CPU cores its arithmetic is to the decoding of a photograph about as a ResNet-50's at 224
+pixels is on a desktop's GPU.
 """
 
 import argparse
+import dataclasses
 import json
 import platform
 import statistics
@@ -17,16 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import tomli_w
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from torchvision.models import resnet18
+from torchvision.models import squeezenet1_1
 
 PEERS = Path(__file__).parent / "peers"
 HPO = Path(sys.executable).with_name("hpo")
 SAMPLE_S = 0.5
+EPOCHS = {"backbone": (7, 14), "none": (4, 8)}
+"""Two lengths of trial by freeze mode, so that the usual way needs five minutes for each half on two cores."""
+NOISE = 16
+"""Deviation of the noise on the scans, of 255: without it a JPEG of a digit is decoded faster than a photograph."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,9 @@ class Cost:
     wall_s: float
     cpu_s: float
     peak_mb: float
-    """Most memory that its processes held together, shared pages counted once a process (PSS)."""
+    """Most memory that its processes held together, each shared page divided among those that share it (PSS)."""
+    images: int
+    """Images that were trained on or evaluated, in all epochs of all trials."""
 
 
 def configurations(freeze_mode: str, epochs: tuple[int, int]) -> list[dict[str, Any]]:
@@ -49,8 +59,8 @@ def configurations(freeze_mode: str, epochs: tuple[int, int]) -> list[dict[str, 
     ]
 
 
-def measure(command: list[str], folder: Path, environment: dict[str, str]) -> Cost:
-    """Run `command` to its end and watch its processes.
+def measure(command: list[str], folder: Path, environment: dict[str, str], images: int) -> Cost:
+    """Run `command`, which goes through `images` images, to its end and watch its processes.
 
     Raises:
         RuntimeError: It failed.
@@ -73,7 +83,7 @@ def measure(command: list[str], folder: Path, environment: dict[str, str]) -> Co
             time.sleep(SAMPLE_S)
     if process.returncode != 0:
         raise RuntimeError(f"{command} failed:\n{(folder / 'log').read_text(errors='replace')[-3000:]}")
-    return Cost(time.perf_counter() - begun, sum(cpu.values()), peak / 1e6)
+    return Cost(time.perf_counter() - begun, sum(cpu.values()), peak / 1e6, images)
 
 
 def tree(pid: int) -> list[psutil.Process]:
@@ -96,7 +106,16 @@ def commands(
     yield (
         "hpo",
         [
-            *(str(HPO), "run", "--backbone", "resnet18", "--weights", options.weights, "--head", "linear"),
+            *(
+                str(HPO),
+                "run",
+                "--backbone",
+                "torchvision:squeezenet1_1",
+                "--weights",
+                options.weights,
+                "--head",
+                "linear",
+            ),
             *("--dataset", f"imagefolder:{options.folder}", "--image-size", size, "--space", "space.toml"),
             *("--trials", str(len(configs)), "--no-asha", "--no-retrain", "--study", "bench"),
         ],
@@ -109,8 +128,9 @@ def commands(
 
 
 def write_digits(folder: Path) -> None:
-    """Write scikit-learn's digits as JPEGs of 160x128 pixels, all of them to train on and a few again to test."""
+    """Write scikit-learn's digits as JPEGs of 500x375 pixels, all of them to train on and a few again to test."""
     digits = load_digits()
+    generator = np.random.default_rng(0)
     pairs = list(zip(digits.images, digits.target, strict=True))
     for split, number, (image, label) in [
         *(("train", number, pair) for number, pair in enumerate(pairs)),
@@ -119,54 +139,89 @@ def write_digits(folder: Path) -> None:
         target = folder / split / str(label)
         target.mkdir(parents=True, exist_ok=True)
         scan = Image.fromarray((image * (255 / 16)).astype("uint8"))
-        scan.resize((160, 128), Image.Resampling.BICUBIC).convert("RGB").save(target / f"{number:04d}.jpg", quality=95)
+        pixels = np.asarray(scan.resize((500, 375), Image.Resampling.BICUBIC).convert("RGB"))
+        noisy = pixels + generator.normal(0, NOISE, pixels.shape)
+        Image.fromarray(noisy.clip(0, 255).astype("uint8")).save(target / f"{number:04d}.jpg", quality=90)
 
 
 def main() -> None:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", help="with train and test, of one folder a class each; default: digits")
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, nargs=2, default=(5, 10))
+    parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--output", type=Path, help="a JSON file of all that was measured, for benchmarks.figures")
     options = parser.parse_args()
     results: dict[tuple[str, str], list[Cost]] = {}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        options.weights = str(root / "resnet18.pth")
+        options.weights = str(root / "squeezenet.pth")
         torch.manual_seed(0)
-        torch.save(resnet18().state_dict(), options.weights)
+        torch.save(squeezenet1_1().state_dict(), options.weights)
         if options.folder is None:
             options.folder = str(root / "digits")
             write_digits(root / "digits")
         for repetition in range(options.repetitions):
-            for half in ("backbone", "none"):
+            for half, epochs in EPOCHS.items():
                 folder = root / f"{half}-{repetition}"
                 folder.mkdir()
                 environment = {**psutil.Process().environ(), "HPO_DATA_DIR": str(folder / "data")}
-                for way, command in commands(configurations(half, tuple(options.epochs)), folder, options):
-                    cost = measure(command, folder, environment)
+                configs = configurations(half, epochs)
+                images = sum(config["epochs"] for config in configs) * len(list(Path(options.folder).glob("train/*/*")))
+                for way, command in commands(configs, folder, options):
+                    cost = measure(command, folder, environment, images)
                     results.setdefault((half, way), []).append(cost)
                     sys.stderr.write(f"{repetition} {half} {way}: {cost}\n")
+                    if options.output:
+                        options.output.write_text(json.dumps(as_rows(results), indent=1), encoding="utf-8")
     sys.stdout.write(table(results))
 
 
-def table(results: dict[tuple[str, str], list[Cost]]) -> str:
-    """Return medians, and the medians of the ratios of each repetition to hpo's."""
-    count = len(next(iter(results.values())))
-    lines = [
-        f"{platform.machine()}, {psutil.cpu_count()} CPU cores, {count} repetitions, medians",
-        "",
-        "| half | way | wall s | CPU s | peak MB | wall time by hpo's |",
-        "|---|---|---:|---:|---:|---:|",
+def as_rows(results: dict[tuple[str, str], list[Cost]]) -> list[dict[str, Any]]:
+    """Return one row a run."""
+    return [
+        {"half": half, "way": way, **dataclasses.asdict(cost)}
+        for (half, way), costs in results.items()
+        for cost in costs
     ]
-    for (half, way), costs in results.items():
-        ratios = [cost.wall_s / own.wall_s for cost, own in zip(costs, results[half, "hpo"], strict=True)]
-        shown = [statistics.median(getattr(cost, name) for cost in costs) for name in ("wall_s", "cpu_s", "peak_mb")]
-        lines.append(
-            f"| {half} | {way} | {shown[0]:.0f} | {shown[1]:.0f} | {shown[2]:.0f} | {statistics.median(ratios):.1f} |"
-        )
+
+
+def table(results: dict[tuple[str, str], list[Cost]]) -> str:
+    """Return medians, and the medians of the ratios of each repetition to hpo's; both halves together come last."""
+    halves = [*EPOCHS, "whole"]
+    ways = list(dict.fromkeys(way for _, way in results))
+    whole = {
+        ("whole", way): [total(pair) for pair in zip(*(results[half, way] for half in EPOCHS), strict=True)]
+        for way in ways
+    }
+    rows = results | whole
+    lines = [
+        f"{platform.machine()}, {psutil.cpu_count()} CPU cores, {len(rows['whole', 'hpo'])} repetitions, medians",
+        "",
+        "| half | way | wall s | CPU s | images/s | peak MB | wall time by hpo's |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for half in halves:
+        for way in ways:
+            costs = rows[half, way]
+            ratios = [cost.wall_s / own.wall_s for cost, own in zip(costs, rows[half, "hpo"], strict=True)]
+            wall, cpu, peak = (
+                statistics.median(getattr(cost, name) for cost in costs) for name in ("wall_s", "cpu_s", "peak_mb")
+            )
+            figures = (wall, cpu, costs[0].images / wall, peak)
+            cells = [*(f"{figure:.0f}" for figure in figures), f"{statistics.median(ratios):.1f}"]
+            lines.append(f"| {half} | {way} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def total(costs: tuple[Cost, ...]) -> Cost:
+    """Return what several runs, one after another, took."""
+    return Cost(
+        wall_s=sum(cost.wall_s for cost in costs),
+        cpu_s=sum(cost.cpu_s for cost in costs),
+        peak_mb=max(cost.peak_mb for cost in costs),
+        images=sum(cost.images for cost in costs),
+    )
 
 
 if __name__ == "__main__":

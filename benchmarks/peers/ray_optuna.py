@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
-from torch import nn
-from torch.utils.data import DataLoader, Subset
-from torchvision import datasets, models, transforms
 
 
 def train(config: dict[str, Any]) -> None:
     """Fine-tune, or train the head alone, and report every epoch."""
+    # Ray sends a script's function by value, and torch cannot be sent.
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, Subset
+    from torchvision import datasets, models, transforms
+
     size = config["image_size"]
     preprocess = transforms.Compose(
         [
@@ -35,11 +37,11 @@ def train(config: dict[str, Any]) -> None:
             Subset(folder, order[cut:]), batch_size=config["batch_size"], shuffle=True, drop_last=True, num_workers=1
         ),
     }
-    model = models.resnet18()
+    model = models.squeezenet1_1()
     model.load_state_dict(torch.load(config["weights"], weights_only=True))
     frozen = config["freeze_mode"] == "backbone"
     model.requires_grad_(not frozen)
-    model.fc = nn.Linear(model.fc.in_features, len(folder.classes))
+    model.classifier[1] = nn.Conv2d(512, len(folder.classes), kernel_size=1)
     optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=config["learning_rate"])
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
     loss_function = nn.CrossEntropyLoss()

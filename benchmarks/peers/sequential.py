@@ -26,11 +26,11 @@ def train(config: dict[str, Any], options: argparse.Namespace) -> float:
     cut = len(order) // 4
     validation = DataLoader(Subset(folder, order[:cut]), batch_size=64)
     training = DataLoader(Subset(folder, order[cut:]), batch_size=config["batch_size"], shuffle=True, drop_last=True)
-    model = models.resnet18()
+    model = models.squeezenet1_1()
     model.load_state_dict(torch.load(options.weights, weights_only=True))
     frozen = config["freeze_mode"] == "backbone"
     model.requires_grad_(not frozen)
-    model.fc = nn.Linear(model.fc.in_features, len(folder.classes))
+    model.classifier[1] = nn.Conv2d(512, len(folder.classes), kernel_size=1)
     optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=config["learning_rate"])
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
     loss_function = nn.CrossEntropyLoss()
