@@ -7,21 +7,20 @@ parameters, going on from its checkpoint.
 import dataclasses
 import datetime
 import math
-import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
+from hpo.draws import Draws
 from hpo.errors import HpoError, UsageError
 from hpo.records import Ending, State, TrialRecord
-from hpo.spec import RunOptions, Sampler, StudySpec, differences
+from hpo.spec import RunOptions, StudySpec, differences
 from hpo.storage import connect, missing_sqlite_file, opening, patient
 from trainables.config import EpochResult
 
@@ -60,7 +59,8 @@ class Ledger:
         self.space = search_spaces.from_dict(self.spec.space, f"study {self.name}")
         self._open: dict[int, _OpenTrial] = {}
         self._interrupted: deque[FrozenTrial] = deque()
-        self._begun: optuna.Trial | None = None
+        self._begun: FrozenTrial | None = None
+        self._draws: Draws | None = None
         self._unsure = False
         self._micro_batches: dict[str, int] = dict(study.user_attrs.get(_MICRO_BATCHES, {}))
         self._n_trials = len(self._frozen())
@@ -113,7 +113,7 @@ class Ledger:
         opened = self._open[number]
         key = _memory_key(opened.trial.params)
         if opened.micro_batch != size:
-            opened.trial.set_user_attr("micro_batch", size)
+            self._set(opened, "micro_batch", size)
             opened.micro_batch = size
         if size < self._micro_batches.get(key, size + 1):
             kept = {**self._micro_batches, key: size}
@@ -156,7 +156,7 @@ class Ledger:
             if ending is None and curve and curve[-1].epoch >= trial.params["epochs"]:
                 ending = {"state": "COMPLETE", "error": None, "epoch": len(curve)}
             if ending is not None and ending["epoch"] <= len(curve):
-                self._open[trial.number] = _OpenTrial(optuna.Trial(self._study, trial._trial_id), curve)
+                self._open[trial.number] = _OpenTrial(trial, curve)
                 self.finish(trial.number, ending["state"], error=ending["error"])
             else:
                 self._interrupted.append(trial)
@@ -165,19 +165,15 @@ class Ledger:
     @patient
     def ask(self) -> Assignment:
         """Return the next trial: an interrupted one, then one that the space wants tried first, then a sampled one."""
-        if self._interrupted:
-            trial = optuna.Trial(self._study, self._interrupted[0]._trial_id)
-            curve = _curve(self._interrupted[0])
-        else:
-            trial, curve = self._begun or self._begin(), []
-        params = search_spaces.suggest(self.space, trial)
+        trial = self._interrupted[0] if self._interrupted else self._begun or self._begin()
+        curve = _curve(trial)
         self._open[trial.number] = _OpenTrial(trial, curve)
         if self._interrupted:
             self._interrupted.popleft()
         else:
             self._begun = None
             self._n_trials += 1
-        return Assignment(trial.number, params, len(curve))
+        return Assignment(trial.number, dict(trial.params), len(curve))
 
     @patient
     def report(self, number: int, result: EpochResult, *, host: str, device: str) -> bool:
@@ -192,20 +188,22 @@ class Ledger:
             )
         curve = [*opened.curve, result]
         if (host, device) != opened.place:
-            opened.trial.set_user_attr("host", host)
-            opened.trial.set_user_attr("device", device)
+            self._set(opened, "host", host)
+            self._set(opened, "device", device)
             opened.place = (host, device)
         # The value goes last: an epoch counts as reported once Optuna has its value.
-        opened.trial.set_user_attr(_CURVE, [_row(epoch) for epoch in curve])
-        opened.trial.report(result.val_accuracy, step=result.epoch)
+        self._set(opened, _CURVE, [_row(epoch) for epoch in curve])
+        self._storage.set_trial_intermediate_value(opened.trial._trial_id, result.epoch, result.val_accuracy)
         opened.curve = curve
+        if self._draws is not None:
+            self._draws.report(number, result.epoch, result.val_accuracy)
         return True
 
     @patient
     def intend(self, number: int, state: Ending, *, epoch: int, error: str | None = None) -> None:
         """Write down that a trial is to end in `state` once its `epoch` is reported; `finish` then ends it."""
         opened = self._open[number]
-        opened.trial.set_user_attr(_ENDING, {"state": state, "error": error, "epoch": epoch})
+        self._set(opened, _ENDING, {"state": state, "error": error, "epoch": epoch})
         opened.intended = True
 
     @patient
@@ -215,26 +213,34 @@ class Ledger:
         if not opened.intended:
             self.intend(number, state, epoch=len(opened.curve), error=error)
         if error is not None:
-            opened.trial.set_user_attr(_ERROR, error)
+            self._set(opened, _ERROR, error)
         best = max(opened.curve, key=lambda result: result.val_accuracy, default=None)
         if best is not None:
-            opened.trial.set_user_attr(_BEST_EPOCH, best.epoch)
+            self._set(opened, _BEST_EPOCH, best.epoch)
         value = best.val_accuracy if best is not None and state == "COMPLETE" else None
         self._study.tell(number, value, state=TrialState[state], skip_if_finished=True)
+        if self._draws is not None:
+            self._draws.finish(number, TrialState[state], value)
         del self._open[number]
 
-    def _begin(self) -> optuna.Trial:
-        """Create the next trial, unless a connection broke after the database had created it."""
+    def _set(self, opened: "_OpenTrial", key: str, value: Any) -> None:
+        self._storage.set_trial_user_attr(opened.trial._trial_id, key, value)
+
+    def _begin(self) -> FrozenTrial:
+        """Create the next trial, whole or not at all, unless a connection broke after the database had created it."""
         if self._unsure:
             for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if frozen.number not in self._open:
-                    return optuna.Trial(self._study, frozen._trial_id)
-        self._study.sampler = _sampler(self.spec.sampler, self.spec.seed + self._n_trials)
-        if self._n_trials < len(self.space.enqueue) and not self._waiting():
-            self._study.enqueue_trial(dict(self.space.enqueue[self._n_trials]))
+                    self._begun = frozen
+                    return frozen
+        if self._draws is None or not self._draws.covers(self._n_trials):
+            self._draws = Draws(self.spec, self.space, self._frozen())
+        params, distributions = self._draws.draw(self._n_trials)
+        template = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
         self._unsure = True
-        self._begun = self._study.ask()
+        trial_id = self._storage.create_new_trial(self._study._study_id, template)
         self._unsure = False
+        self._begun = self._storage.get_trial(trial_id)
         return self._begun
 
     def _frozen(self) -> list[FrozenTrial]:
@@ -242,13 +248,11 @@ class Ledger:
         trials = self._study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state is not TrialState.WAITING]
 
-    def _waiting(self) -> bool:
-        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
 
 @dataclass
 class _OpenTrial:
-    trial: optuna.Trial
+    trial: FrozenTrial
+    """As it was when this run took it up."""
     curve: list[EpochResult]
     place: tuple[str, str] | None = None
     micro_batch: int | None = None
@@ -327,16 +331,6 @@ def _stored_spec(study: optuna.Study) -> StudySpec:
     if stored is None:
         raise UsageError(f"study {study.study_name} was not made by hpo (it carries no specification).")
     return StudySpec.model_validate(stored)
-
-
-def _sampler(kind: Sampler, seed: int) -> BaseSampler:
-    """A sampler made anew for each trial: its draws then do not depend on when the study was interrupted."""
-    if kind == "random":
-        return RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        # Optuna marks both as experimental; conditional search spaces need `group`.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

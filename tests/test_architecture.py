@@ -13,7 +13,7 @@ LAYERS = {
     **dict.fromkeys(("run", "create", "cache", "retrain", "export", "status", "dashboard", "delete"), 2),
     **dict.fromkeys(("study", "preflight", "progress", "report"), 2),
     **dict.fromkeys(("searcher", "rungs", "placement", "worker", "session"), 3),
-    **dict.fromkeys(("ledger", "summary", "checkpoints", "metrics"), 4),
+    **dict.fromkeys(("ledger", "draws", "summary", "checkpoints", "metrics"), 4),
     **dict.fromkeys(("spec", "records", "paths", "lock", "storage", "interrupts", "errors"), 5),
 }
 AMONG_COMMANDS = {
@@ -60,7 +60,7 @@ def test_search_spaces_know_nothing_of_torch(path: Path) -> None:
 def test_fences_of_the_engine_hold(path: Path) -> None:
     name = path.stem
 
-    assert "optuna" not in tops(path) or name in {"ledger", "storage"}
+    assert "optuna" not in tops(path) or name in {"ledger", "draws", "storage"}
     assert "ray" not in tops(path) or name in {"searcher", "rungs", "worker", "session", "study", "retrain"}
     assert "torch" not in tops(path) or name == "worker"
     assert "trainables.held_out_evaluation" not in imports(path) or name == "retrain"

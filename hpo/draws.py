@@ -1,0 +1,96 @@
+"""What the sampler draws from: a copy, in memory, of as much of a study as it can learn from."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+import search_spaces
+from hpo.spec import Sampler, StudySpec
+from search_spaces import SearchSpace
+
+BLOCK = 250
+"""The copy holds the newest one to two blocks of trials; TPE compares at most its 25 best with all others, which no
+longer gain by number."""
+BEST = 25
+"""Older trials that are kept: as many as TPE counts among the best."""
+
+
+class Draws:
+    """A study's parameters, drawn one trial after another at a cost that does not grow with the study.
+
+    What is drawn for a trial follows from the study's seed, the trial's number and the trials before it.
+    """
+
+    def __init__(self, spec: StudySpec, space: SearchSpace, trials: Sequence[FrozenTrial]) -> None:
+        self._kind: Sampler = spec.sampler
+        self._seed = spec.seed
+        self._space = space
+        self._first = max(0, len(trials) // BLOCK - 1) * BLOCK
+        self._study = optuna.create_study(direction="maximize")
+        self._ids: dict[int, int] = {}
+        for trial in (*_best(trials[: self._first]), *trials[self._first :]):
+            self._ids[trial.number] = self._study._storage.create_new_trial(self._study._study_id, _slim(trial))
+
+    def covers(self, number: int) -> bool:
+        """Return whether trial `number` can be drawn here; if not, it is time for a new copy."""
+        return number < self._first + 2 * BLOCK
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return what the sampler sees, the oldest first."""
+        return self._study.get_trials(deepcopy=False)
+
+    def draw(self, number: int) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        """Return the parameters of trial `number` and what they were drawn from; the same when asked again."""
+        if number not in self._ids:
+            if number < len(self._space.enqueue):
+                self._study.enqueue_trial(dict(self._space.enqueue[number]))
+            self._study.sampler = _sampler(self._kind, self._seed + number)
+            trial = self._study.ask()
+            search_spaces.suggest(self._space, trial)
+            self._ids[number] = trial._trial_id
+        frozen = self._study._storage.get_trial(self._ids[number])
+        return frozen.params, frozen.distributions
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Let the sampler know an epoch of a trial."""
+        if number in self._ids:
+            self._study._storage.set_trial_intermediate_value(self._ids[number], epoch, value)
+
+    def finish(self, number: int, state: TrialState, value: float | None) -> None:
+        """Let the sampler know the end of a trial."""
+        if number in self._ids:
+            values = None if value is None else [value]
+            self._study._storage.set_trial_state_values(self._ids[number], state, values)
+
+
+def _best(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """The best complete trials, in the order of their numbers."""
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    best = sorted(complete, key=lambda trial: -(trial.value or 0.0))[:BEST]
+    return sorted(best, key=lambda trial: trial.number)
+
+
+def _slim(trial: FrozenTrial) -> FrozenTrial:
+    """What a sampler looks at."""
+    return optuna.trial.create_trial(
+        state=trial.state,
+        value=trial.value,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=trial.intermediate_values,
+    )
+
+
+def _sampler(kind: Sampler, seed: int) -> BaseSampler:
+    """A sampler made anew for each trial: its draws then do not depend on when the study was interrupted."""
+    if kind == "random":
+        return RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        # Optuna marks both as experimental; conditional search spaces need `group`.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
