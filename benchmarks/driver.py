@@ -20,7 +20,7 @@ from hpo.ledger import Assignment, Ledger
 from hpo.paths import StudyPaths
 from hpo.placement import Placement
 from hpo.session import ray_session
-from hpo.spec import RunOptions, Sampler, StudySpec
+from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, RunOptions, Sampler, StudySpec
 from hpo.study import run_trials
 from trainables.config import EpochResult
 
@@ -80,30 +80,36 @@ def epoch(number: int, accuracy: float) -> EpochResult:
     )
 
 
+def study_spec(space: dict[str, Any], **changes: Any) -> StudySpec:
+    """Return the specification of a study in a search space, by hpo's defaults but for `changes`."""
+    fields = {
+        "backbone": "resnet50",
+        "weights": "default",
+        "weights_sha256": None,
+        "head": "projection",
+        "dataset": "pets",
+        "image_size": None,
+        "augment": "none",
+        "val_fraction": 0.25,
+        "label_fraction": 1.0,
+        "splits_sha256": "0" * 64,
+        "sampler": "tpe",
+        "asha": True,
+        "grace_period": GRACE_PERIOD,
+        "reduction_factor": REDUCTION_FACTOR,
+        "precision": "fp32",
+        "seed": 0,
+        "space": space,
+    }
+    return StudySpec.model_validate({**fields, **changes})
+
+
 def new_ledger(folder: Path, trials: int, epochs: int, sampler: Sampler) -> Ledger:
     """Create a study with the default search space, whose trials have `epochs` epochs, in an SQLite file."""
     space = search_spaces.to_dict(search_spaces.builtin("resnet50", "default"))
     space["parameters"]["epochs"] = epochs
     space["enqueue"] = []
-    spec = StudySpec(
-        backbone="resnet50",
-        weights="default",
-        weights_sha256=None,
-        head="projection",
-        dataset="pets",
-        image_size=None,
-        augment="none",
-        val_fraction=0.25,
-        label_fraction=1.0,
-        splits_sha256="0" * 64,
-        sampler=sampler,
-        asha=True,
-        grace_period=1,
-        reduction_factor=3.0,
-        precision="fp32",
-        seed=0,
-        space=space,
-    )
+    spec = study_spec(space, sampler=sampler, grace_period=1)
     return ledgers.create(f"sqlite:///{folder / 'optuna.db'}", "empty", spec, RunOptions(trials=trials), {})
 
 

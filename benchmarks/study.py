@@ -100,8 +100,7 @@ def commands(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield each way's name and command for `configs`."""
     (folder / "configs.json").write_text(json.dumps(configs), encoding="utf-8")
-    choices = {name: {"choices": sorted({config[name] for config in configs})} for name in configs[0]}
-    (folder / "space.toml").write_text(tomli_w.dumps({"parameters": choices, "enqueue": configs}), encoding="utf-8")
+    write_space(configs, folder / "space.toml")
     size = str(options.image_size)
     yield (
         "hpo",
@@ -127,6 +126,12 @@ def commands(
     yield "one by one", [sys.executable, str(PEERS / "sequential.py"), *peer]
 
 
+def write_space(configs: list[dict[str, Any]], path: Path) -> None:
+    """Write the search space that tries `configs`, one after another."""
+    choices = {name: {"choices": sorted({config[name] for config in configs})} for name in configs[0]}
+    path.write_text(tomli_w.dumps({"parameters": choices, "enqueue": configs}), encoding="utf-8")
+
+
 def write_digits(folder: Path) -> None:
     """Write scikit-learn's digits as JPEGs of 500x375 pixels, all of them to train on and a few again to test."""
     digits = load_digits()
@@ -144,6 +149,13 @@ def write_digits(folder: Path) -> None:
         Image.fromarray(noisy.clip(0, 255).astype("uint8")).save(target / f"{number:04d}.jpg", quality=90)
 
 
+def write_weights(folder: Path) -> str:
+    """Write a SqueezeNet's weights, random ones, for they decide no time, and return their path."""
+    torch.manual_seed(0)
+    torch.save(squeezenet1_1().state_dict(), folder / "squeezenet.pth")
+    return str(folder / "squeezenet.pth")
+
+
 def main() -> None:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -155,9 +167,7 @@ def main() -> None:
     results: dict[tuple[str, str], list[Cost]] = {}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        options.weights = str(root / "squeezenet.pth")
-        torch.manual_seed(0)
-        torch.save(squeezenet1_1().state_dict(), options.weights)
+        options.weights = write_weights(root)
         if options.folder is None:
             options.folder = str(root / "digits")
             write_digits(root / "digits")

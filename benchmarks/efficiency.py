@@ -1,0 +1,139 @@
+"""The share of a study's time that its processes spend in forward, backward and optimiser steps, by freeze mode.
+
+``python -m benchmarks.efficiency``: the images, the network and the configurations of benchmarks.study. For a CPU only:
+a GPU works beside Python, where these clocks would read something else.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, ParamSpec, TypeVar
+
+import torch
+
+from benchmarks.driver import Clock
+from benchmarks.study import EPOCHS, configurations, write_digits, write_space, write_weights
+from hpo import ledger as ledgers
+from hpo.create import Asked, checked
+from hpo.interrupts import Interruption
+from hpo.ledger import Assignment
+from hpo.paths import StudyPaths
+from hpo.placement import place
+from hpo.session import ray_session
+from hpo.spec import RunOptions
+from hpo.study import run_trials
+from hpo.worker import Worker
+from trainables import learning
+from trainables.config import EpochResult
+
+P = ParamSpec("P")
+T = TypeVar("T")
+LENGTHS = {**EPOCHS, "partial": EPOCHS["none"]}
+
+
+class TimedWorker(Worker):
+    """A trial's process that adds up how long it computes, and writes it to a file of its own at each trial's end."""
+
+    computed: ClassVar[list[float]] = []
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin the trial, with the clocks in place."""
+        self._file = Path(config["checkpoints"]).parent / f"{config['number']}.seconds"
+        if learning.forward.__name__ != "clocked":
+            for owner, name in ((learning, "forward"), (torch.Tensor, "backward"), (torch.optim.Adam, "step")):
+                setattr(owner, name, timed(getattr(owner, name), self.computed))
+        super().setup(config)
+
+    def cleanup(self) -> None:
+        """Write down this trial's seconds."""
+        self._file.write_text(str(sum(self.computed)), encoding="utf-8")
+        self.computed.clear()
+        super().cleanup()
+
+
+class Span(Clock):
+    """Notes when each trial first reported, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = time.perf_counter()
+        self.first: float | None = None
+
+    def started(self, assignment: Assignment) -> None:
+        """Nothing to note: the process may still have to start."""
+
+    def epoch(self, number: int, result: EpochResult) -> None:  # noqa: ARG002 - a listener's signature
+        """Note the beginning of the first epoch that is reported."""
+        if self.first is None:
+            self.first = time.perf_counter() - result.seconds
+
+
+def timed(function: Callable[P, T], seconds: list[float]) -> Callable[P, T]:
+    """Return `function` with a clock that appends to `seconds`."""
+
+    def clocked(*args: P.args, **kwargs: P.kwargs) -> T:
+        begun = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            seconds.append(time.perf_counter() - begun)
+
+    return clocked
+
+
+def shares(folder: Path, freeze_mode: str) -> tuple[float, float]:
+    """Run eight trials and return the computing share of the time from the first epoch to the last, and of all time."""
+    images, weights = folder / "digits", write_weights(folder)
+    write_space(configurations(freeze_mode, LENGTHS[freeze_mode]), folder / "space.toml")
+    asked = Asked(
+        backbone="torchvision:squeezenet1_1",
+        dataset=f"imagefolder:{images}",
+        weights=weights,
+        space=folder / "space.toml",
+        head="linear",
+        augment="none",
+        image_size=96,
+        val_fraction=0.25,
+        label_fraction=1.0,
+        skip_bad_images=False,
+        sampler="tpe",
+        asha=False,
+        grace_period=None,
+        reduction_factor=None,
+        precision="auto",
+        seed=0,
+    )
+    options = RunOptions(trials=8, data_dir=str(folder / "data"), retrain=False)
+    paths = StudyPaths(folder / "studies", freeze_mode)
+    paths.folder.mkdir(parents=True)
+    new = checked(asked, options)
+    ledger = ledgers.create(f"sqlite:///{folder / 'optuna.db'}", freeze_mode, new.spec, options, new.splits)
+    with ray_session("local") as nodes:
+        placement, span = place(options, nodes), Span()
+        run_trials(ledger, options, paths, placement, span, Interruption(""), TimedWorker)
+    computed = sum(float(path.read_text()) for path in paths.folder.glob("*.seconds"))
+    assert span.first is not None
+    processes = placement.concurrency
+    return (
+        computed / ((span.ends[-1] - span.first) * processes),
+        computed / ((time.perf_counter() - span.begun) * processes),
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_digits(folder / "digits")
+        for freeze_mode in LENGTHS:
+            trials, study = shares(folder, freeze_mode)
+            sys.stdout.write(
+                f"{freeze_mode}: {trials:.2f} from the first epoch to the last, {study:.2f} with Ray's start and end\n"
+            )
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
