@@ -93,16 +93,14 @@ def build(config: ModelConfig, classes: int, *, data_dir: str | None, seed: int)
         )
     architecture = architecture_of(config.backbone)
     with torch.random.fork_rng(devices=[]):
+        origin = None
+        if architecture and config.weights != "none":
+            # Loaded once for all trials of this process; the freeze mode has no part in it.
+            origin = _pretrained(architecture, dataclasses.replace(config, freeze_mode="none"), data_dir)
         torch.manual_seed(seed)
         if not architecture:
             return _user_network(config, classes, data_dir)
-        if config.weights == "none":
-            origin = None
-            model = _published_model(architecture, config)
-        else:
-            # Its loading is shared by all trials of this process; the freeze mode has no part in it.
-            origin = _pretrained(architecture, dataclasses.replace(config, freeze_mode="none"), data_dir)
-            model = copy.deepcopy(origin.model)
+        model = copy.deepcopy(origin.model) if origin is not None else _published_model(architecture, config)
         slot = _slot(model)
         if origin is not None and not origin.has_final_layer:
             for module in model.get_submodule(slot).modules():

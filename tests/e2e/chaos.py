@@ -100,7 +100,7 @@ def attack_study(shell: Shell, seed: int, kills: int) -> Report:
     report = Report(studies=1)
     command = shell.asked(
         *("--seed", str(seed), "--grace-period", str(GRACE_PERIOD), "--reduction-factor", str(REDUCTION_FACTOR)),
-        *("--no-retrain", "--max-failures", "9"),
+        *("--no-retrain", "--max-failures", "9", "--precision", "fp32"),
         trials=TRIALS,
     )
     struck: list[psutil.Process] = []

@@ -154,6 +154,34 @@ def test_the_papers_head_freezes_its_random_layer_as_the_paper_did(tmp_path: Pat
     assert network.model.get_parameter("fc.0.weight").shape == (1000, 2048)
 
 
+def test_the_papers_random_layer_follows_the_seed(tmp_path: Path) -> None:
+    state = get_model("resnet18", weights=None).state_dict()
+    path = tmp_path / "encoder.safetensors"
+    save_file({key: value for key, value in state.items() if not key.startswith("fc.")}, path)
+    config = ModelConfig(backbone="resnet18", weights=str(path), head="paper", image_size=33)
+
+    layers = [
+        backbones.build(config, 3, data_dir=None, seed=seed).model.get_parameter("fc.0.weight") for seed in (1, 2, 1)
+    ]
+
+    assert torch.equal(layers[0], layers[2])
+    assert not torch.equal(layers[0], layers[1])
+
+
+def test_a_process_reads_weights_once_and_its_networks_share_nothing(tmp_path: Path) -> None:
+    state = get_model("resnet18", weights=None).state_dict()
+    path = tmp_path / "resnet18.safetensors"
+    save_file(state, path)
+
+    first = built("resnet18", path, "none")
+    path.unlink()
+    first.model.get_parameter("conv1.weight").data.zero_()
+    second = built("resnet18", path, "backbone")
+
+    assert torch.equal(second.model.get_parameter("conv1.weight"), state["conv1.weight"])
+    assert torch.equal(second.model.get_parameter("fc.0.weight"), first.model.get_parameter("fc.0.weight"))
+
+
 def test_the_same_seed_initialises_the_same_and_leaves_torchs_own_state_alone() -> None:
     state = torch.get_rng_state()
 

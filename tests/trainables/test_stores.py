@@ -30,6 +30,7 @@ def config(folder: Path, head: HeadKind = "projection", seed: int = 0, mode: Fre
         learning_rate=3e-3,
         batch_size=50,
         epochs=4,
+        precision="fp32",
         seed=seed,
     )
 
