@@ -18,7 +18,7 @@ from hpo import ledger as ledgers
 from hpo.interrupts import Interruption
 from hpo.ledger import Assignment, Ledger
 from hpo.paths import StudyPaths
-from hpo.placement import Placement
+from hpo.placement import Placement, Share
 from hpo.session import ray_session
 from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, RunOptions, Sampler, StudySpec
 from hpo.study import run_trials
@@ -123,7 +123,7 @@ def seconds_a_trial(trials: int, sampler: Sampler) -> list[float]:
             ledger,
             ledger.run_options,
             StudyPaths(Path(name), "empty"),
-            Placement(1, 0, 2),
+            Placement(Share(1, 0), Share(1, 0), 2, 0),
             clock,
             Interruption(""),
             EmptyTrial,

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import matplotlib.pyplot as plt
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
@@ -190,7 +192,7 @@ def main() -> None:
     """Replay, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--output", type=Path, help="a JSON file of all curves, for benchmarks.figures")
+    parser.add_argument("--figure", type=Path, help="a picture of the curves")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -198,9 +200,27 @@ def main() -> None:
     for seed in range(options.seeds):
         for name, way in ways(seed).items():
             curves.setdefault(name, []).append(replay(way))
-    if options.output:
-        options.output.write_text(json.dumps(curves), encoding="utf-8")
     sys.stdout.write(shown(curves))
+    if options.figure:
+        draw(curves, options.figure)
+
+
+def draw(curves: dict[str, list[list[float]]], path: Path) -> None:
+    """Draw the median of the best accuracy so far by epochs trained, and the quartiles of the two that matter most."""
+    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    for name, of_way in curves.items():
+        length = int(statistics.median(len(curve) for curve in of_way))
+        grid = np.array([(curve + curve[-1:] * length)[:length] for curve in of_way])
+        (line,) = axes.plot(range(1, length + 1), np.median(grid, axis=0), label=name)
+        if name in (DEFAULT, USUAL):
+            low, high = np.quantile(grid, (0.25, 0.75), axis=0)
+            axes.fill_between(range(1, length + 1), low, high, alpha=0.2, color=line.get_color())
+    axes.set_xscale("log")
+    axes.set_xlabel("epochs trained")
+    axes.set_ylabel("best validation accuracy so far")
+    axes.legend(frameon=False, fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import psutil
 import tomli_w
@@ -33,6 +34,7 @@ HPO = Path(sys.executable).with_name("hpo")
 SAMPLE_S = 0.5
 EPOCHS = {"backbone": (7, 14), "none": (4, 8)}
 """Two lengths of trial by freeze mode, so that the usual way needs five minutes for each half on two cores."""
+HALVES = {"backbone": "frozen half", "none": "fine-tuned half", "whole": "whole"}
 NOISE = 16
 """Deviation of the noise on the scans, of 255: without it a JPEG of a digit is decoded faster than a photograph."""
 
@@ -47,6 +49,10 @@ class Cost:
     """Most memory that its processes held together, each shared page divided among those that share it (PSS)."""
     images: int
     """Images that were trained on or evaluated, in all epochs of all trials."""
+
+
+Results = dict[tuple[str, str], list[Cost]]
+"""What each way of each half took, one cost a repetition."""
 
 
 def configurations(freeze_mode: str, epochs: tuple[int, int]) -> list[dict[str, Any]]:
@@ -162,9 +168,10 @@ def main() -> None:
     parser.add_argument("--folder", help="with train and test, of one folder a class each; default: digits")
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="a JSON file of all that was measured, for benchmarks.figures")
+    parser.add_argument("--results", type=Path, help="a JSON file; repetitions are added to those that it holds")
+    parser.add_argument("--figure", type=Path, help="a picture of the table")
     options = parser.parse_args()
-    results: dict[tuple[str, str], list[Cost]] = {}
+    results = read(options.results)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         options.weights = write_weights(root)
@@ -182,12 +189,14 @@ def main() -> None:
                     cost = measure(command, folder, environment, images)
                     results.setdefault((half, way), []).append(cost)
                     sys.stderr.write(f"{repetition} {half} {way}: {cost}\n")
-                    if options.output:
-                        options.output.write_text(json.dumps(as_rows(results), indent=1), encoding="utf-8")
+            if options.results:
+                options.results.write_text(json.dumps(as_rows(results), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(table(results))
+    if options.figure:
+        draw(results, options.figure)
 
 
-def as_rows(results: dict[tuple[str, str], list[Cost]]) -> list[dict[str, Any]]:
+def as_rows(results: Results) -> list[dict[str, Any]]:
     """Return one row a run."""
     return [
         {"half": half, "way": way, **dataclasses.asdict(cost)}
@@ -196,31 +205,63 @@ def as_rows(results: dict[tuple[str, str], list[Cost]]) -> list[dict[str, Any]]:
     ]
 
 
-def table(results: dict[tuple[str, str], list[Cost]]) -> str:
+def read(path: Path | None) -> Results:
+    """Return what `as_rows` of earlier repetitions holds; nothing where there is no such file."""
+    results: Results = {}
+    rows = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else []
+    for row in rows:
+        results.setdefault((row.pop("half"), row.pop("way")), []).append(Cost(**row))
+    return results
+
+
+def with_whole(results: Results) -> Results:
+    """Return the results with both halves together added."""
+    ways = dict.fromkeys(way for _, way in results)
+    halves = {way: zip(*(results[half, way] for half in EPOCHS), strict=True) for way in ways}
+    return results | {("whole", way): [total(pair) for pair in pairs] for way, pairs in halves.items()}
+
+
+def ratios(results: Results, half: str, way: str) -> list[float]:
+    """Return the wall times of a way by hpo's, one of each repetition."""
+    return [cost.wall_s / own.wall_s for cost, own in zip(results[half, way], results[half, "hpo"], strict=True)]
+
+
+def draw(results: Results, path: Path) -> None:
+    """Draw the wall times' ratios to hpo's."""
+    rows = with_whole(results)
+    ways = [way for half, way in rows if half == "whole" and way != "hpo"]
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    for place, way in enumerate(ways):
+        heights = [statistics.median(ratios(rows, half, way)) for half in HALVES]
+        bars = axes.bar([x + (place - 1) * 0.27 for x in range(len(HALVES))], heights, 0.25, label=way)
+        axes.bar_label(bars, fmt="%.1f")
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(HALVES)), list(HALVES.values()))
+    axes.set_ylabel("wall time by hpo's")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def table(results: Results) -> str:
     """Return medians, and the medians of the ratios of each repetition to hpo's; both halves together come last."""
-    halves = [*EPOCHS, "whole"]
-    ways = list(dict.fromkeys(way for _, way in results))
-    whole = {
-        ("whole", way): [total(pair) for pair in zip(*(results[half, way] for half in EPOCHS), strict=True)]
-        for way in ways
-    }
-    rows = results | whole
+    rows = with_whole(results)
     lines = [
         f"{platform.machine()}, {psutil.cpu_count()} CPU cores, {len(rows['whole', 'hpo'])} repetitions, medians",
         "",
         "| half | way | wall s | CPU s | images/s | peak MB | wall time by hpo's |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for half in halves:
-        for way in ways:
+    for half, name in HALVES.items():
+        for way in dict.fromkeys(way for _, way in rows):
             costs = rows[half, way]
-            ratios = [cost.wall_s / own.wall_s for cost, own in zip(costs, rows[half, "hpo"], strict=True)]
             wall, cpu, peak = (
                 statistics.median(getattr(cost, name) for cost in costs) for name in ("wall_s", "cpu_s", "peak_mb")
             )
             figures = (wall, cpu, costs[0].images / wall, peak)
-            cells = [*(f"{figure:.0f}" for figure in figures), f"{statistics.median(ratios):.1f}"]
-            lines.append(f"| {half} | {way} | {' | '.join(cells)} |")
+            cells = [*(f"{figure:.0f}" for figure in figures), f"{statistics.median(ratios(rows, half, way)):.1f}"]
+            lines.append(f"| {name} | {way} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

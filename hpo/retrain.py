@@ -93,13 +93,14 @@ def _nothing_to_retrain(ledger: Ledger) -> str:
 
 def _config(ledger: Ledger, record: TrialRecord, placement: Placement, repeat: int) -> TrialConfig:
     micro_batch = ledger.micro_batch(record.params)
-    config = trial_config(ledger.spec, ledger.run_options, record.params, record.number, placement.threads, micro_batch)
+    threads = placement.share(record.params["freeze_mode"]).threads
+    config = trial_config(ledger.spec, ledger.run_options, record.params, record.number, threads, micro_batch)
     return dataclasses.replace(config, seed=config.seed + repeat * _SEED_STRIDE)
 
 
 def _choose(ledger: Ledger, candidates: list[TrialRecord], placement: Placement) -> TrialRecord:
     """Train each candidate again on the training split and return the best on validation."""
-    task = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus)(_validate)
+    task = ray.remote(num_cpus=placement.whole.cpus, num_gpus=placement.whole.gpus)(_validate)
     futures = [task.remote(_config(ledger, record, placement, 1)) for record in candidates]
     accuracies = _results(futures, ledger.name)
     for record, accuracy in zip(candidates, accuracies, strict=True):
@@ -112,7 +113,8 @@ def _train_and_test(
 ) -> list[Retrained]:
     assert chosen.best is not None
     rates = [result.learning_rate for result in chosen.curve[: chosen.best.epoch]] if on == "train+val" else None
-    task = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus)(_train)
+    share = placement.share(chosen.params["freeze_mode"])
+    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_train)
     logger.info(
         "retraining trial %d on %s for %d epochs%s",
         chosen.number,

@@ -15,10 +15,11 @@ from hpo.checkpoints import CheckpointStore
 from hpo.errors import HpoError, NoSpaceError
 from hpo.interrupts import Interruption
 from hpo.ledger import Assignment, Ledger
+from hpo.placement import Placement
 from hpo.records import Ending, TrialRecord
 from hpo.rungs import METRIC, replay
 from hpo.spec import RunOptions, trial_config
-from trainables.config import EpochResult
+from trainables.config import EpochResult, FreezeMode
 
 SAME_FAILURES = 3
 """So many trials that fail alike, before any has finished an epoch, are no bad luck: the study stops."""
@@ -62,7 +63,7 @@ class LedgerSearch(Searcher):
         scheduler: TrialScheduler,
         interrupted: list[TrialRecord],
         checkpoints: str,
-        threads: int,
+        placement: Placement,
         listener: Listener,
     ) -> None:
         super().__init__(metric=METRIC, mode="max")
@@ -71,7 +72,8 @@ class LedgerSearch(Searcher):
         self._scheduler = scheduler
         self._interrupted = {record.number: record for record in interrupted}
         self._checkpoints = checkpoints
-        self._threads = threads
+        self._placement = placement
+        self._modes: dict[int, FreezeMode] = {}
         self._listener = listener
         self._left = len(interrupted) + max(0, options.trials - ledger.n_trials)
         self._deadline = None if options.timeout_s is None else time.monotonic() + options.timeout_s
@@ -86,21 +88,25 @@ class LedgerSearch(Searcher):
         return self.failure is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next trial's configuration for `Worker`, or FINISHED when the study has its trials."""
+        """Return the next trial's configuration for `Worker`, FINISHED when the study has its trials, None to wait."""
         if self._left == 0 or self.stopping:
             return str(Searcher.FINISHED)
+        if not self._placement.has_room(self._modes.values()):
+            # A trial that had to wait for a GPU would be drawn without what the running ones teach.
+            return None
         self._left -= 1
         assignment = self._ledger.ask()
         self.numbers[trial_id] = assignment.number
         if assignment.number in self._interrupted:
             replay(self._scheduler, trial_id, self._interrupted[assignment.number])
         self._listener.started(assignment)
+        mode = self._modes[assignment.number] = assignment.params["freeze_mode"]
         config = trial_config(
             self._ledger.spec,
             self._options,
             assignment.params,
             assignment.number,
-            self._threads,
+            self._placement.share(mode).threads,
             self._ledger.micro_batch(assignment.params),
         )
         return {
@@ -147,6 +153,7 @@ class LedgerSearch(Searcher):
     def finish(self, number: int, state: Ending, error: str | None = None) -> None:
         """Record the end of trial `number`, drop its checkpoint and tell the listener."""
         self._ledger.finish(number, state, error=error)
+        del self._modes[number]
         CheckpointStore(self._checkpoints).remove(number)
         self._listener.ended(number, state, error)
 

@@ -39,10 +39,15 @@ def run_trials(
     replay_finished(asha, ledger.records())
     checkpoints = options.checkpoints or str(paths.checkpoints)
     CheckpointStore(checkpoints).keep_only({record.number for record in interrupted})
-    search = LedgerSearch(ledger, options, asha, interrupted, checkpoints, placement.threads, listener)
+    search = LedgerSearch(ledger, options, asha, interrupted, checkpoints, placement, listener)
     try:
         tune.Tuner(
-            tune.with_resources(trainable, placement.resources),
+            tune.with_resources(
+                trainable,
+                lambda config: tune.PlacementGroupFactory(
+                    [placement.share(config["trial"].model.freeze_mode).resources]
+                ),
+            ),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=asha,

@@ -1,5 +1,6 @@
 """The arithmetic of an epoch: one pass over the training images, one over the images that judge."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -80,8 +81,13 @@ def train_epoch(learner: Learner, examples: Examples, indices: np.ndarray, epoch
     order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed)).numpy()
     freeze.train_mode(learner.network, config.model.freeze_mode)
     total = torch.zeros((), device=learner.compute.device)
-    for batch in _batches(indices[order], config.batch_size):
-        total += _train_step(learner, examples, batch) * len(batch)
+    steps = [
+        list(_batches(batch, config.micro_batch or len(batch))) for batch in _batches(indices[order], config.batch_size)
+    ]
+    loaded = _ahead(on_device(learner, examples, part) for parts in steps for part in parts)
+    for parts in steps:
+        size = sum(len(part) for part in parts)
+        total += _train_step(learner, itertools.islice(loaded, len(parts)), size) * size
     return float(total) / len(indices)
 
 
@@ -105,16 +111,14 @@ def evaluate(learner: Learner, examples: Examples, indices: np.ndarray) -> tuple
     return float(accuracy), float(cross_entropy(logits.double(), labels))
 
 
-def _train_step(learner: Learner, examples: Examples, batch: np.ndarray) -> Tensor:
-    """Take one step of Adam on the images at `batch` and return their mean loss, detached, still on the device."""
-    config = learner.config
+def _train_step(learner: Learner, parts: Iterator[tuple[Tensor, Tensor]], size: int) -> Tensor:
+    """Take one step of Adam on the `size` images of `parts`; return their mean loss, detached, still on the device."""
     learner.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=learner.compute.device)
-    for part in _batches(batch, config.micro_batch or len(batch)):
-        images, labels = on_device(learner, examples, part)
-        if config.augment == "standard":
+    for images, labels in parts:
+        if learner.config.augment == "standard":
             images = augment(images, int(torch.randint(2**31, ()).item()))
-        loss = cross_entropy(forward(learner, images).float(), labels) * (len(part) / len(batch))
+        loss = cross_entropy(forward(learner, images).float(), labels) * (len(labels) / size)
         learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         total += loss.detach()
     learner.scaler.step(learner.optimizer)
@@ -141,8 +145,20 @@ def autocast(learner: Learner) -> torch.autocast:
 def on_device(learner: Learner, examples: Examples, batch: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return the inputs and labels at the indices `batch`, on the learner's device."""
     device = learner.compute.device
-    inputs = torch.from_numpy(examples.inputs[batch]).to(device)
-    return inputs, examples.labels[torch.from_numpy(batch)].to(device)
+    inputs, labels = torch.from_numpy(examples.inputs[batch]), examples.labels[torch.from_numpy(batch)]
+    if device.type == "cuda":
+        # From pinned memory a transfer runs beside the arithmetic of the batch before.
+        inputs, labels = inputs.pin_memory(), labels.pin_memory()
+    return inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def _ahead(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each batch when the next one is on its way to the device."""
+    waiting = next(batches)
+    for batch in batches:
+        yield waiting
+        waiting = batch
+    yield waiting
 
 
 def _batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

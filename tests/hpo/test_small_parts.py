@@ -23,7 +23,7 @@ DESKTOPS = [{"CPU": 12.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 1.0}]
     ("options", "nodes", "expected"),
     [
         ({}, [{"CPU": 2.0}], (1, 0, 2)),
-        ({}, DESKTOPS, (12, 1, 2)),
+        ({}, DESKTOPS, (12, 1, 8)),
         ({"gpus_per_trial": 0.5}, DESKTOPS, (6, 0.5, 4)),
         ({"gpus_per_trial": 0.0}, DESKTOPS, (1, 0, 28)),
         ({"cpus_per_trial": 2.0}, [{"CPU": 5.0}], (2, 0, 2)),
@@ -36,7 +36,17 @@ def test_a_cluster_is_divided_among_trials(
 ) -> None:
     placement = place(RunOptions(trials=1, **options), nodes)
 
-    assert (placement.cpus, placement.gpus, placement.concurrency) == expected
+    assert (placement.whole.cpus, placement.whole.gpus, placement.concurrency) == expected
+
+
+def test_frozen_trials_share_a_gpu_and_a_trial_waits_for_room() -> None:
+    placement = place(RunOptions(trials=1), DESKTOPS)
+
+    assert (placement.share("backbone").gpus, placement.share("backbone").cpus) == (0.25, 3)
+    assert placement.share("partial") == placement.share("none") == placement.whole
+    assert placement.has_room(["none", "backbone", "backbone", "backbone"])
+    assert not placement.has_room(["none", "backbone", "backbone", "backbone", "backbone"])
+    assert not placement.has_room(["none", "partial"])
 
 
 def test_a_trial_that_fits_nowhere_is_refused() -> None:
