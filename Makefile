@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow chaos check clean
+.PHONY: demo test test-slow chaos bench check clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,14 @@ test-slow: .venv/.installed
 chaos: .venv/.installed
 	$(BIN)/python -m tests.e2e.chaos --kills 28
 	$(BIN)/python -m tests.e2e.chaos --kills 12 --seed 100 --postgres
+
+# The figures of docs/performance.md, measured on this machine: about three hours on two cores.
+bench: .venv/.installed
+	$(BIN)/python -m benchmarks.driver
+	$(BIN)/python -m benchmarks.precision
+	$(BIN)/python -m benchmarks.efficiency
+	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.study
 
 check: .venv/.installed
 	$(BIN)/ruff check .

@@ -69,10 +69,10 @@ def run(
     ] = False,
     sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
     grace_period: Annotated[
-        int | None, typer.Option(min=1, help="Epochs before ASHA may stop a trial; default 5.")
+        int | None, typer.Option(min=1, help="Epochs before ASHA may stop a trial; default 2.")
     ] = None,
     reduction_factor: Annotated[
-        float | None, typer.Option(help="ASHA lets one in so many trials go on; default 3.")
+        float | None, typer.Option(help="ASHA lets one in so many trials go on; default 4.")
     ] = None,
     no_asha: Annotated[bool, typer.Option("--no-asha", help="Stop no trial early.")] = False,
     address: Annotated[str, typer.Option(help="local, auto, or HOST:PORT of a Ray cluster.")] = "local",

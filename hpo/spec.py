@@ -9,11 +9,12 @@ from trainables.config import DEFAULT_CACHE_BYTES, Augment, DataConfig, HeadKind
 
 Sampler = Literal["tpe", "random"]
 
-GRACE_PERIOD = 5
-"""Epochs before ASHA may stop a trial, if the study's longest trial has as many: rungs at 5, 15 and 45 of 50 epochs."""
-REDUCTION_FACTOR = 3.0
-"""ASHA lets the best third of a rung go on (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning",
-uses 4 and finds 2 to 4 alike); with the few trials of a study here, 3 stops less by chance."""
+GRACE_PERIOD = 2
+"""Epochs before ASHA may stop a trial: rungs at 2, 8 and 32 of 50 epochs. With the reduction factor it was chosen by
+replays against real trainings (docs/performance.md)."""
+REDUCTION_FACTOR = 4.0
+"""ASHA lets the best quarter of a rung go on, as Li et al. (2020), "A System for Massively Parallel Hyperparameter
+Tuning", do."""
 
 
 class StudySpec(BaseModel):
