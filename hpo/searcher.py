@@ -1,5 +1,6 @@
 """Ray's searcher over the ledger: trials come from it, and every epoch and every end goes into it."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -214,6 +215,7 @@ class RunWatch(Callback):
             self._search.fail(trial.trial_id, _described(error))
 
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_DIED = "Ray has died under this study"
 
 
@@ -226,8 +228,10 @@ def _error_of(trial: Any) -> BaseException:
 
 def _described(error: BaseException) -> str:
     """Return an error in one line: ``ValueError: too large``."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
+    lines = _COLOURS.sub("", str(error)).strip().splitlines() or [""]
+    # Where a trial's process could not even start, Ray tells its traceback, whose last line is the reason.
+    reason = lines[-1] if isinstance(error, RayActorError) and "creation task" in lines[0] else lines[0]
+    return f"{type(error).__name__}: {reason}".rstrip(": ")
 
 
 def _ray_answers() -> bool:
