@@ -61,7 +61,9 @@ def test_a_trial_that_diverges_is_pruned_with_the_reason(tmp_path: Path) -> None
 def test_a_batch_that_does_not_fit_is_split_and_the_size_remembered(tmp_path: Path) -> None:
     shell = Shell(tmp_path, SHORT)
 
-    out, _ = shell.hpo(*shell.asked("--concurrency", "1", trials=2, backbone="tests.failing_backbones:crowded"))
+    out, _ = shell.hpo(
+        *shell.asked("--no-asha", "--concurrency", "1", trials=2, backbone="tests.failing_backbones:crowded")
+    )
 
     first, second = shell.trials()
     assert first.user_attrs["micro_batch"] == second.user_attrs["micro_batch"] == ROOM
@@ -194,7 +196,7 @@ def test_a_full_disk_of_checkpoints_stops_the_study_which_goes_on_once_there_is_
 ) -> None:
     shell = Shell(tmp_path, SHORT)
 
-    _, err = shell.hpo(*shell.asked("--no-retrain", "--checkpoints", str(small_disk), trials=2), code=1)
+    _, err = shell.hpo(*shell.asked("--no-asha", "--no-retrain", "--checkpoints", str(small_disk), trials=2), code=1)
 
     assert "no room for the checkpoint of trial" in err
     assert "hpo resume tiny" in err
