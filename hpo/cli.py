@@ -1,5 +1,6 @@
 """The command line: its options, its exit codes, and one-line errors. Nothing heavy is imported before it is needed."""
 
+import gc
 import json
 import logging
 import os
@@ -302,7 +303,10 @@ def main() -> NoReturn:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     _configure_logging(debug)
-    sys.exit(_guarded(lambda: typer.main.get_command(app).main(arguments, "hpo", standalone_mode=False), debug))
+    code = _guarded(lambda: typer.main.get_command(app).main(arguments, "hpo", standalone_mode=False), debug)
+    # The interpreter's last collection would look through all of torch, which takes more than a second.
+    gc.freeze()
+    sys.exit(code)
 
 
 def parse_duration(text: str) -> float:

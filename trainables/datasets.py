@@ -11,8 +11,6 @@ from urllib.error import URLError
 import numpy as np
 from filelock import FileLock
 from PIL import Image
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torchvision import datasets as tvd
 
 from trainables.config import DATASETS, DataConfig, data_root
@@ -114,6 +112,10 @@ def _whole_split(data: DataConfig, *, train: bool) -> LabelledImages:
 
 def _digits(*, train: bool) -> LabelledImages:
     """scikit-learn's 1,797 scans of 8x8 pixels, 0..16, stretched to 0..255."""
+    # The import takes longer than many a trial, and no other dataset needs it.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     bunch = load_digits()
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)
