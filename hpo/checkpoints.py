@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import fsspec
 
 from hpo.errors import NoSpaceError
+from trainables.config import data_root
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -84,3 +86,57 @@ class CheckpointStore:
 
     def _name(self, number: int) -> str:
         return f"{self.uri.rstrip('/')}/trial-{number:05d}.ckpt"
+
+
+@dataclass(frozen=True)
+class CheckpointPlace:
+    """Where the checkpoints of one study lie, as the driver and every machine see it."""
+
+    study: str
+    uri: str | None
+    """A folder or a URL; None: the data folder of each machine, for its own trials."""
+    shared: bool
+    """Whether all machines read what one of them wrote."""
+    data_dir: str | None = None
+
+    @property
+    def store(self) -> CheckpointStore:
+        """The checkpoints as this machine sees them."""
+        return CheckpointStore(self.uri or str(data_root(self.data_dir) / "checkpoints" / self.study))
+
+    def keep_only(self, numbers: Collection[int]) -> None:
+        """Forget the states of all trials but `numbers`, as far as the driver sees them."""
+        if self.shared:
+            self.store.keep_only(numbers)
+
+
+def write_probe(uri: str, token: str, make_folder: bool) -> str:
+    """Write a small file to a place for checkpoints, on whichever machine this runs, and return what tells it apart.
+
+    Args:
+        uri: A folder's path or a URL.
+        token: What the driver looks for.
+        make_folder: Whether a folder that is not there is made.
+
+    Raises:
+        OSError: It cannot be written there.
+    """
+    me = secrets.token_hex(8)
+    filesystem, folder = fsspec.core.url_to_fs(uri)
+    if "://" not in uri:
+        if not make_folder and not Path(uri).parent.is_dir():
+            raise FileNotFoundError(uri)
+        Path(uri).mkdir(parents=True, exist_ok=True)
+    filesystem.pipe_file(f"{folder}/.probe-{token}-{me}", me.encode())
+    return me
+
+
+def can_read(uri: str, probe: str) -> bool:
+    """Return whether this machine finds the probe that another one wrote, and remove it."""
+    filesystem, folder = fsspec.core.url_to_fs(uri)
+    path = f"{folder}/.probe-{probe}"
+    filesystem.invalidate_cache()
+    found = bool(filesystem.exists(path))
+    if found:
+        filesystem.rm_file(path)
+    return found

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from hpo import paths as study_paths
 from hpo.errors import HpoError, UsageError
+from trainables.config import PAPER_BACKBONES
 
 logger = logging.getLogger("hpo")
 
@@ -48,13 +49,17 @@ StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
 @app.command()
 def run(
     backbone: Annotated[
-        str,
+        list[str],
         typer.Option(
-            help="simclr, resnet18, resnet50, vgg, inception, vit, swin, torchvision:NAME, or package.module:function."
+            help="simclr, resnet18, resnet50, vgg, inception, vit, swin, torchvision:NAME, or package.module:function;"
+            " may be repeated, one study each; all: the first seven."
         ),
     ],
-    trials: Annotated[int, typer.Option(min=1, help="Trials that the study is to reach.")],
-    study: Annotated[str | None, typer.Option(help="The study's name; default: BACKBONE-DATASET.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials that each study is to reach.")],
+    study: Annotated[
+        str | None,
+        typer.Option(help="The study's name; default: BACKBONE-DATASET. Of several backbones: STUDY-BACKBONE."),
+    ] = None,
     dataset: Annotated[str, typer.Option(help="pets, fashion-mnist, cifar10, digits, or imagefolder:DIR.")] = "pets",
     data_dir: DataDir = None,
     cache_size: CacheSize = 20.0,
@@ -103,34 +108,30 @@ def run(
     if reduction_factor is not None and not reduction_factor > 1:
         raise UsageError(f"--reduction-factor must be above 1, but is {reduction_factor:g}.")
     timeout_s = None if timeout is None else parse_duration(timeout)
-    name = study_paths.check_study_name(study or _default_name(backbone, dataset))
+    names = _study_names(backbone, dataset, study)
     folder = study_paths.studies_dir(studies_dir)
-    files = study_paths.StudyPaths(folder, name)
 
     from hpo.create import Asked, checked
     from hpo.run import start
     from hpo.spec import RunOptions
 
-    asked = Asked.model_validate(
-        {
-            "backbone": backbone,
-            "dataset": dataset,
-            "weights": weights,
-            "space": space,
-            "head": head,
-            "augment": augment,
-            "image_size": image_size,
-            "val_fraction": val_fraction,
-            "label_fraction": label_fraction,
-            "skip_bad_images": skip_bad_images,
-            "sampler": sampler,
-            "asha": not no_asha,
-            "grace_period": grace_period,
-            "reduction_factor": reduction_factor,
-            "precision": precision,
-            "seed": seed,
-        }
-    )
+    asked = {
+        "dataset": dataset,
+        "weights": weights,
+        "space": space,
+        "head": head,
+        "augment": augment,
+        "image_size": image_size,
+        "val_fraction": val_fraction,
+        "label_fraction": label_fraction,
+        "skip_bad_images": skip_bad_images,
+        "sampler": sampler,
+        "asha": not no_asha,
+        "grace_period": grace_period,
+        "reduction_factor": reduction_factor,
+        "precision": precision,
+        "seed": seed,
+    }
     options = RunOptions(
         trials=trials,
         data_dir=data_dir and str(Path(data_dir).expanduser().absolute()),
@@ -144,23 +145,27 @@ def run(
         max_failures=max_failures,
         retrain=not no_retrain,
     )
-    _conclude(start(checked(asked, options), options, files, study_paths.storage_url(folder, storage)), as_json)
+    studies = [
+        (checked(Asked.model_validate({**asked, "backbone": one}), options), study_paths.StudyPaths(folder, name))
+        for one, name in names.items()
+    ]
+    _conclude(start(studies, options, study_paths.storage_url(folder, storage)), as_json)
 
 
 @app.command()
 def resume(
-    study: StudyName,
-    trials: Annotated[int | None, typer.Option(min=1, help="A higher target.")] = None,
+    study: Annotated[list[str], typer.Argument(metavar="STUDY...")],
+    trials: Annotated[int | None, typer.Option(min=1, help="A higher target, for each.")] = None,
     studies_dir: StudiesDir = None,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a study where it stopped."""
+    """Go on with studies where they stopped."""
     from hpo.ledger import open_study
     from hpo.run import resume as go_on
 
-    files, url = _located(study, studies_dir, storage)
-    _conclude(go_on(open_study(url, study), trials, files, url), as_json)
+    located = [_located(name, studies_dir, storage) for name in dict.fromkeys(study)]
+    _conclude(go_on([(open_study(url, files.name), files) for files, url in located], trials, located[0][1]), as_json)
 
 
 @app.command()
@@ -176,7 +181,7 @@ def status(
     from hpo.summary import summarise, summary
 
     files, url = _located(study or "-", studies_dir, storage)
-    console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = _console()
     if study is None:
         studies = list_studies(url)
         if as_json:
@@ -215,7 +220,7 @@ def retrain(
     files, url = _located(study, studies_dir, storage)
     ledger = open_study(url, study)
     _conclude(
-        retrain_again(ledger, files, url, seeds=seeds, top=top, on="train" if on == "train" else "train+val"),
+        [retrain_again(ledger, files, url, seeds=seeds, top=top, on="train" if on == "train" else "train+val")],
         as_json,
     )
 
@@ -274,7 +279,7 @@ def cache(
     if as_json:
         _print_json({"arrays": [{"path": str(one.path), "kind": one.kind, "bytes": one.size} for one in arrays]})
     else:
-        show(arrays, Console(markup=False, emoji=False, highlight=False), cleared=clear)
+        show(arrays, _console(), cleared=clear)
 
 
 @app.command()
@@ -366,10 +371,28 @@ def _located(study: str, studies_dir: Path | None, storage: str | None) -> tuple
     return study_paths.StudyPaths(folder, study), study_paths.storage_url(folder, storage)
 
 
+def _console() -> Console:
+    return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def _study_names(backbones: list[str], dataset: str, study: str | None) -> dict[str, str]:
+    """Return each backbone's study."""
+    chosen = [name for one in backbones for name in (PAPER_BACKBONES if one == "all" else (one,))]
+    several = len(set(chosen)) > 1
+    names = {
+        one: f"{study}-{_as_name(one)}" if study and several else study or _default_name(one, dataset) for one in chosen
+    }
+    return {one: study_paths.check_study_name(name) for one, name in names.items()}
+
+
 def _default_name(backbone: str, dataset: str) -> str:
     """BACKBONE-DATASET; of a folder, its name."""
     folder = dataset.partition(":")[2]
-    return f"{backbone.replace('/', '-')}-{Path(folder).expanduser().absolute().name if folder else dataset}"
+    return f"{_as_name(backbone)}-{Path(folder).expanduser().absolute().name if folder else dataset}"
+
+
+def _as_name(backbone: str) -> str:
+    return backbone.replace("/", "-")
 
 
 def _gigabytes(size: float) -> int:
@@ -381,11 +404,20 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
         raise UsageError(f"{option} {value}: allowed are {', '.join(allowed)}.")
 
 
-def _conclude(summary: dict[str, Any], as_json: bool) -> None:
-    """Print a study's result on stdout."""
+def _conclude(summaries: list[dict[str, Any]], as_json: bool) -> None:
+    """Print the results of one study, or of several with a table that compares them, on stdout."""
     if as_json:
-        _print_json(summary)
+        _print_json(summaries[0] if len(summaries) == 1 else {"studies": summaries})
         return
+    from hpo.status import show_comparison
+
+    sys.stdout.write("\n".join(_conclusion(summary) for summary in summaries))
+    if len(summaries) > 1:
+        sys.stdout.write("\n")
+        show_comparison(summaries, _console())
+
+
+def _conclusion(summary: dict[str, Any]) -> str:
     from hpo.status import test_line
 
     counts = ", ".join(f"{count} {state.upper()}" for state, count in summary["trials"].items() if count)
@@ -399,7 +431,7 @@ def _conclude(summary: dict[str, Any], as_json: bool) -> None:
         )
     if final is not None:
         lines += [test_line(final), f"model: {os.path.relpath(final['model'])}"]
-    sys.stdout.write("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def _short(value: object) -> str:

@@ -98,13 +98,7 @@ def checked(asked: Asked, options: RunOptions) -> NewStudy:
 
 def _freeze_modes(space: search_spaces.SearchSpace) -> list[FreezeMode]:
     """One mode is enough to check the weights; without weights, each must be one that trains everything."""
-    drawn = {
-        choice
-        for alternative in space.parameters["freeze_mode"]
-        for choice in getattr(alternative.distribution, "choices", ())
-    }
-    frozen_first = [mode for mode in reversed(FREEZE_MODES) if mode in drawn]
-    return frozen_first[:1]
+    return [mode for mode in reversed(FREEZE_MODES) if mode in space.freeze_modes][:1]
 
 
 def _identified(weights: str) -> tuple[str, str | None]:

@@ -1,7 +1,7 @@
 """What the sampler draws from: a copy, in memory, of as much of a study as it can learn from."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import optuna
@@ -10,6 +10,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
+from hpo.errors import HpoError
 from hpo.spec import Sampler, StudySpec
 from search_spaces import SearchSpace
 
@@ -18,6 +19,18 @@ BLOCK = 250
 longer gain by number."""
 BEST = 25
 """Older trials that are kept: as many as TPE counts among the best."""
+_REFUSAL_STRIDE = 1_000_003
+"""Between the seeds of the draws for one trial."""
+REFUSALS = 1000
+"""Draws in a row that may be refused before the search space counts as one that holds nothing else."""
+
+Accept = Callable[[dict[str, Any]], bool]
+"""Whether a configuration can be run at all."""
+
+
+def anything(_params: dict[str, Any]) -> bool:
+    """Accept a configuration, whatever it is."""
+    return True
 
 
 class Draws:
@@ -44,17 +57,29 @@ class Draws:
         """Return what the sampler sees, the oldest first."""
         return self._study.get_trials(deepcopy=False)
 
-    def draw(self, number: int) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-        """Return the parameters of trial `number` and what they were drawn from; the same when asked again."""
+    def draw(self, number: int, accept: Accept = anything) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        """Return the parameters of trial `number` and what they were drawn from; the same when asked again.
+
+        Raises:
+            HpoError: All that was drawn was refused by `accept`.
+        """
         if number not in self._ids:
-            if number < len(self._space.enqueue):
-                self._study.enqueue_trial(dict(self._space.enqueue[number]))
-            self._study.sampler = _sampler(self._kind, self._seed + number)
-            trial = self._study.ask()
-            search_spaces.suggest(self._space, trial)
-            self._ids[number] = trial._trial_id
+            self._ids[number] = self._draw(number, accept)
         frozen = self._study._storage.get_trial(self._ids[number])
         return frozen.params, frozen.distributions
+
+    def _draw(self, number: int, accept: Accept) -> int:
+        if number < len(self._space.enqueue):
+            self._study.enqueue_trial(dict(self._space.enqueue[number]))
+        for attempt in range(REFUSALS):
+            self._study.sampler = _sampler(self._kind, self._seed + number + attempt * _REFUSAL_STRIDE)
+            trial = self._study.ask()
+            search_spaces.suggest(self._space, trial)
+            if accept(trial.params):
+                return int(trial._trial_id)
+            # A sampler learns nothing from a failed trial, so that what was refused leaves no trace.
+            self._study.tell(trial, state=TrialState.FAIL)
+        raise HpoError(f"none of {REFUSALS} configurations drawn for trial {number} can be run on these machines.")
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Let the sampler know an epoch of a trial."""

@@ -109,6 +109,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         "seconds": record.seconds,
         "host": record.host,
         "device": record.device,
+        "memory_gb": record.memory_gb and record.memory_gb["measured"],
         "error": record.error,
     }
 

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
-from hpo.draws import Draws
+from hpo.draws import Accept, Draws, anything
 from hpo.errors import HpoError, UsageError
 from hpo.records import Ending, State, TrialRecord
 from hpo.spec import RunOptions, StudySpec, differences
@@ -37,6 +37,8 @@ class Assignment:
     params: dict[str, Any]
     reported: int
     """Epochs that the ledger has already."""
+    host: str | None = None
+    """Address of the machine that reported them."""
 
 
 class Ledger:
@@ -163,9 +165,12 @@ class Ledger:
         return [_record(trial) for trial in self._interrupted]
 
     @patient
-    def ask(self) -> Assignment:
-        """Return the next trial: an interrupted one, then one that the space wants tried first, then a sampled one."""
-        trial = self._interrupted[0] if self._interrupted else self._begun or self._begin()
+    def ask(self, accept: Accept = anything) -> Assignment:
+        """Return the next trial: an interrupted one, then one that the space wants tried first, then a sampled one.
+
+        What `accept` refuses of the latter two is never started: another is drawn in its place.
+        """
+        trial = self._interrupted[0] if self._interrupted else self._begun or self._begin(accept)
         curve = _curve(trial)
         self._open[trial.number] = _OpenTrial(trial, curve)
         if self._interrupted:
@@ -173,7 +178,21 @@ class Ledger:
         else:
             self._begun = None
             self._n_trials += 1
-        return Assignment(trial.number, dict(trial.params), len(curve))
+        return Assignment(trial.number, dict(trial.params), len(curve), trial.user_attrs.get("host"))
+
+    def again(self, number: int) -> Assignment:
+        """Return open trial `number` as it stands, to be run on by another process."""
+        opened = self._open[number]
+        host = opened.place[0] if opened.place else opened.trial.user_attrs.get("host")
+        return Assignment(number, dict(opened.trial.params), len(opened.curve), host)
+
+    @patient
+    def note_memory(self, number: int, *, estimated_gb: float, measured_gb: float) -> None:
+        """Keep what was estimated of open trial `number`'s need of GPU memory, in GiB, and the most that it took."""
+        opened = self._open[number]
+        if measured_gb > opened.measured_gb:
+            self._set(opened, "memory_gb", {"estimated": estimated_gb, "measured": measured_gb})
+            opened.measured_gb = measured_gb
 
     @patient
     def report(self, number: int, result: EpochResult, *, host: str, device: str) -> bool:
@@ -226,7 +245,7 @@ class Ledger:
     def _set(self, opened: "_OpenTrial", key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(opened.trial._trial_id, key, value)
 
-    def _begin(self) -> FrozenTrial:
+    def _begin(self, accept: Accept) -> FrozenTrial:
         """Create the next trial, whole or not at all, unless a connection broke after the database had created it."""
         if self._unsure:
             for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -235,7 +254,7 @@ class Ledger:
                     return frozen
         if self._draws is None or not self._draws.covers(self._n_trials):
             self._draws = Draws(self.spec, self.space, self._frozen())
-        params, distributions = self._draws.draw(self._n_trials)
+        params, distributions = self._draws.draw(self._n_trials, accept)
         template = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
         self._unsure = True
         trial_id = self._storage.create_new_trial(self._study._study_id, template)
@@ -256,6 +275,7 @@ class _OpenTrial:
     curve: list[EpochResult]
     place: tuple[str, str] | None = None
     micro_batch: int | None = None
+    measured_gb: float = 0.0
     intended: bool = False
     """Whether its end is written down."""
 
@@ -276,15 +296,26 @@ def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: di
             study.set_user_attr(_RUN, options.model_dump())
             study.set_user_attr(_SPEC, spec.model_dump())
         ledger = Ledger(study, storage)
-    differing = differences(ledger.spec, spec)
-    if differing:
-        listed = "\n  ".join(differing)
-        raise UsageError(
-            f"study {name} exists with another specification; give this run another --study name,"
-            f" or delete the study with `hpo delete {name}`:\n  {listed}"
-        )
+    _refuse_another(ledger, spec)
     ledger.run_options = options.model_copy(update={"trials": max(options.trials, ledger.n_trials)})
     return ledger
+
+
+def check(url: str, name: str, spec: StudySpec) -> None:
+    """Make sure that study `name` can be created, or exists with the same specification; nothing is written.
+
+    Raises:
+        UsageError: The study exists with another specification; the message names each difference.
+        HpoError: The database cannot be used.
+    """
+    if missing_sqlite_file(url):
+        return
+    storage = connect(url)
+    with opening(url):
+        if name in _names(storage):
+            study = optuna.load_study(study_name=name, storage=storage)
+            if _SPEC in study.user_attrs or study.get_trials(deepcopy=False):
+                _refuse_another(Ledger(study, storage), spec)
 
 
 def open_study(url: str, name: str) -> Ledger:
@@ -318,6 +349,16 @@ def delete(url: str, name: str) -> None:
     optuna.delete_study(study_name=name, storage=connect(url, must_exist=True))
 
 
+def _refuse_another(ledger: Ledger, spec: StudySpec) -> None:
+    differing = differences(ledger.spec, spec)
+    if differing:
+        listed = "\n  ".join(differing)
+        raise UsageError(
+            f"study {ledger.name} exists with another specification; give this run another --study name,"
+            f" or delete the study with `hpo delete {ledger.name}`:\n  {listed}"
+        )
+
+
 def _names(storage: BaseStorage) -> list[str]:
     return list(optuna.get_all_study_names(storage))
 
@@ -347,6 +388,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         attrs.get("device"),
         attrs.get(_ERROR),
         seconds,
+        attrs.get("memory_gb"),
     )
 
 

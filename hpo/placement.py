@@ -1,31 +1,66 @@
-"""What a trial asks of the cluster: CPUs and GPUs, and how many trials that lets run at a time."""
+"""What a trial asks of the cluster: CPUs, a GPU or a share of one and its memory; and when the next trial can start."""
 
+import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo.errors import UsageError
 from hpo.spec import RunOptions
-from trainables.config import FreezeMode
+from trainables.config import FreezeMode, MemoryNeed
+
+VRAM = "vram_gb"
+"""Ray's name for the memory of a node's GPUs, in GiB, which `hpo cluster` registers."""
 
 FROZEN_SHARE = 0.25
 """Of a GPU, for a trial with a frozen backbone: it trains a head on stored features, which keeps no GPU busy."""
+
+CONTEXT_GB = 0.6
+"""GiB that CUDA's context and libraries take of a card before the first tensor; not seen on a card by this project."""
+
+MARGIN = 1.1
+"""For what the allocator rounds up and the workspaces of convolutions, until a trial was measured."""
+
+SMALLEST_MICRO_BATCH = 2
+"""Batch norm cannot learn from a single image."""
 
 _ROUNDING = 1e-9
 """Shares such as 1/3 do not add up exactly."""
 
 
 @dataclass(frozen=True)
+class Node:
+    """What one of Ray's nodes offers."""
+
+    cpus: float
+    gpus: float = 0.0
+    vram_gb: float = 0.0
+    """Memory of all its GPUs, in GiB; 0: it does not say."""
+
+    @property
+    def card_gb(self) -> float:
+        """Memory of one of its GPUs, in GiB; 0: it has none, or does not say."""
+        return self.vram_gb / self.gpus if self.gpus else 0.0
+
+
+def as_node(resources: Mapping[str, float]) -> Node:
+    """Return a node from Ray's own words."""
+    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0), resources.get(VRAM, 0.0))
+
+
+@dataclass(frozen=True)
 class Share:
-    """What one trial takes of a machine."""
+    """What one trial takes of a node."""
 
     cpus: float
     gpus: float
+    vram_gb: float = 0.0
 
     @property
     def resources(self) -> dict[str, float]:
-        """Ray Tune's name for it."""
-        return {"CPU": self.cpus, "GPU": self.gpus}
+        """Ray's name for it."""
+        memory = {VRAM: self.vram_gb} if self.vram_gb else {}
+        return {"CPU": self.cpus, "GPU": self.gpus, **memory}
 
     @property
     def threads(self) -> int:
@@ -34,66 +69,156 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Placement:
-    """How a cluster is divided among a study's trials."""
+class Fit:
+    """How a trial fits on a card."""
 
+    share: Share
+    micro_batch: int | None
+    """Images on the card at a time; None: the whole batch."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a cluster is divided among trials."""
+
+    nodes: tuple[Node, ...]
     whole: Share
     """Of a trial that trains its backbone, or the last stage of it."""
     frozen: Share
     """Of a trial that trains its head alone."""
     concurrency: int
     """Most trials at a time."""
+
+    @property
+    def cards_gb(self) -> tuple[float, ...]:
+        """The memory of each kind of card, the smallest first; empty where there are none, or one does not say."""
+        kinds = sorted({node.card_gb for node in self.nodes if node.gpus})
+        return tuple(kinds) if all(kinds) else ()
+
+    def fit(
+        self, mode: FreezeMode, batch_size: int, need: MemoryNeed | None = None, correction: float = 1.0
+    ) -> Fit | None:
+        """Return what a trial asks for; None: it fits on no card, not even a few images at a time.
+
+        A batch that fits on some card waits for that one; any other is split until it fits on the largest.
+
+        Args:
+            mode: The trial's freeze mode.
+            batch_size: Its images a step.
+            need: The memory that it needs; None: unknown, and none is asked for.
+            correction: What the measured need of such trials was of the estimated.
+        """
+        share = self.frozen if mode == "backbone" else self.whole
+        cards = self.cards_gb
+        if need is None or not share.gpus or not cards:
+            return Fit(share, None)
+        images = batch_size
+        while gigabytes(need, images, correction) > cards[-1]:
+            images //= 2
+            if images < SMALLEST_MICRO_BATCH:
+                return None
+        asked = math.ceil(gigabytes(need, images, correction))
+        holds = next((card for card in cards if card >= asked), cards[-1])
+        # One that has a card for itself asks for the whole card's memory: trials that ask for the same share processes.
+        asked_gb = holds if share.gpus >= 1 else min(float(asked), holds)
+        return Fit(dataclasses.replace(share, vram_gb=asked_gb), images if images < batch_size else None)
+
+    def has_room(self, running: Iterable[Share], waiting: Sequence[Share]) -> bool:
+        """Return whether another trial, be it a frozen one, could start now; Ray knows of the CPUs.
+
+        A trial that waits for a card keeps that card: no later one is drawn to overtake it there, but the others go on.
+        """
+        running = list(running)
+        if len(running) + len(waiting) >= self.concurrency:
+            return False
+        if not self.frozen.gpus:
+            return True
+        free = [_Free(node.gpus, node.vram_gb) for node in self.nodes if node.gpus]
+        for share in sorted(running, key=lambda share: (share.gpus, share.vram_gb), reverse=True):
+            _tightest(free, share).take(share)
+        for share in waiting:
+            card = _tightest(free, share)
+            if card.holds(share):
+                card.take(share)
+            else:
+                able = [free[i] for i, node in enumerate(self._with_gpus) if node.card_gb >= share.vram_gb] or free
+                max(able, key=lambda card: card.gpus).close()
+        return any(card.gpus + _ROUNDING >= self.frozen.gpus for card in free)
+
+    @property
+    def _with_gpus(self) -> list[Node]:
+        return [node for node in self.nodes if node.gpus]
+
+
+@dataclass
+class _Free:
+    """What is left of a node's GPUs."""
+
     gpus: float
-    """Of all machines."""
+    vram_gb: float
 
-    def share(self, mode: FreezeMode) -> Share:
-        """Return what a trial of a freeze mode asks for."""
-        return self.frozen if mode == "backbone" else self.whole
+    def holds(self, share: Share) -> bool:
+        return self.gpus + _ROUNDING >= share.gpus and self.vram_gb + _ROUNDING >= share.vram_gb
 
-    def has_room(self, running: Iterable[FreezeMode]) -> bool:
-        """Return whether another trial, be it a frozen one, can start beside those that run; Ray knows of the CPUs."""
-        taken = sum(self.share(mode).gpus for mode in running)
-        return not self.frozen.gpus or taken + self.frozen.gpus <= self.gpus + _ROUNDING
+    def take(self, share: Share) -> None:
+        self.gpus -= share.gpus
+        self.vram_gb -= share.vram_gb
+
+    def close(self) -> None:
+        self.gpus = 0.0
 
 
-def place(options: RunOptions, nodes: Iterable[Mapping[str, float]]) -> Placement:
+def _tightest(free: list[_Free], share: Share) -> _Free:
+    """The node with the least left that holds `share`, or, where none does, the one with the most."""
+    holding = [card for card in free if card.holds(share)]
+    if holding:
+        return min(holding, key=lambda card: (card.vram_gb, card.gpus))
+    return max(free, key=lambda card: (card.gpus, card.vram_gb))
+
+
+def gigabytes(need: MemoryNeed, images: int, correction: float = 1.0) -> float:
+    """Return the GiB of a card that a trial takes with `images` images on it at a time, context and margin included."""
+    return CONTEXT_GB + MARGIN * correction * need.bytes_at(images) / 2**30
+
+
+def place(options: RunOptions, nodes: Iterable[Node]) -> Placement:
     """Divide the cluster among trials.
 
     Args:
         options: What the user asked for; None leaves the choice here: a GPU a trial where there are GPUs, or a share of
-            one where the backbone is frozen, with as large a share of its machine's CPUs; else one CPU a trial.
-        nodes: Ray's resources of each machine: ``CPU`` and, where it has some, ``GPU``.
+            one where the backbone is frozen, with as large a share of its node's CPUs; else one CPU a trial.
+        nodes: Those of the cluster.
 
     Raises:
-        UsageError: No machine can hold a single trial.
+        UsageError: No node can hold a single trial.
     """
-    machines = list(nodes)
-    has_gpus = any(node.get("GPU", 0) for node in machines)
+    nodes = tuple(nodes)
+    has_gpus = any(node.gpus for node in nodes)
     gpus = options.gpus_per_trial if options.gpus_per_trial is not None else float(has_gpus)
-    cpus = options.cpus_per_trial if options.cpus_per_trial is not None else _cpu_share(machines, gpus)
+    cpus = options.cpus_per_trial if options.cpus_per_trial is not None else _cpu_share(nodes, gpus)
     whole = frozen = Share(cpus, gpus)
     if gpus and options.gpus_per_trial is None and options.cpus_per_trial is None:
-        frozen = Share(_cpu_share(machines, FROZEN_SHARE), FROZEN_SHARE)
-    if not any(_slots(node, whole) for node in machines):
-        offered = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in machines)
+        frozen = Share(_cpu_share(nodes, FROZEN_SHARE), FROZEN_SHARE)
+    if not any(_slots(node, whole) for node in nodes):
+        offered = "; ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes)
         raise UsageError(
             f"no machine can hold a trial of {cpus:g} CPUs and {gpus:g} GPUs (there are: {offered});"
             " lower --cpus-per-trial or --gpus-per-trial."
         )
-    slots = sum(_slots(node, frozen) for node in machines)
-    return Placement(
-        whole, frozen, min(slots, options.concurrency or slots), sum(node.get("GPU", 0) for node in machines)
-    )
+    slots = sum(_slots(node, frozen) for node in nodes)
+    return Placement(nodes, whole, frozen, min(slots, options.concurrency or slots))
 
 
-def _cpu_share(machines: list[Mapping[str, float]], gpus: float) -> float:
+def _cpu_share(nodes: tuple[Node, ...], gpus: float) -> float:
+    """Of the CPUs that belong to a GPU, as many as to that share of it; one where that is less than one."""
     if not gpus:
         return 1.0
-    shares = [node["CPU"] * gpus / node["GPU"] for node in machines if node.get("GPU")]
-    return float(max(1, math.floor(min(shares, default=1.0))))
+    shares = [node.cpus * gpus / node.gpus for node in nodes if node.gpus]
+    least = min(shares, default=1.0)
+    return float(math.floor(least)) if least >= 1 else least
 
 
-def _slots(node: Mapping[str, float], share: Share) -> int:
-    by_cpus = node.get("CPU", 0) / share.cpus if share.cpus else math.inf
-    by_gpus = node.get("GPU", 0) / share.gpus if share.gpus else math.inf
+def _slots(node: Node, share: Share) -> int:
+    by_cpus = node.cpus / share.cpus if share.cpus else math.inf
+    by_gpus = node.gpus / share.gpus if share.gpus else math.inf
     return math.floor(min(by_cpus, by_gpus) + _ROUNDING)

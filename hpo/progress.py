@@ -1,10 +1,10 @@
 """What a person sees while a study runs: a live table on a terminal, plain lines anywhere else."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,15 +21,50 @@ class _Row:
     best: EpochResult | None = None
 
 
+class Screen:
+    """Shows studies while they run; writes to stderr, so that stdout holds results only."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+        self._studies: list[Progress] = []
+        # Rows change with every epoch, so the screen is drawn when it has to be, and the clock twice a second.
+        self._live = Live(console=self.console, get_renderable=self._tables, refresh_per_second=2, transient=True)
+
+    def add(self, study: str, target: int, records: list[TrialRecord]) -> "Progress":
+        """Show one more study, of which an earlier run left `records`."""
+        shown = Progress(study, target, records, self.console)
+        self._studies.append(shown)
+        for one in self._studies:
+            one.alone = len(self._studies) == 1
+        return shown
+
+    def __enter__(self) -> "Screen":
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def _tables(self) -> Group:
+        """Those that run; of several, the others in a line each."""
+        return Group(*(table for study in self._studies for table in study.tables()))
+
+
 @dataclass
 class Progress:
-    """Shows a study's trials as they start, report and end; writes to stderr, so that stdout holds results only."""
+    """Shows one study's trials as they start, report and end."""
 
     study: str
     target: int
     records: list[TrialRecord]
     """The trials that an earlier run left, with which counting begins."""
-    console: Console = field(default_factory=lambda: Console(stderr=True, markup=False, emoji=False, highlight=False))
+    console: Console
+    alone: bool = True
+    """Whether no other study is shown, so that lines need not name this one."""
 
     def __post_init__(self) -> None:
         """Begin counting where the ledger stands."""
@@ -42,19 +77,6 @@ class Progress:
         self._running: dict[int, _Row] = {}
         self._ended_here = 0
         self._started_at = time.monotonic()
-        # Rows change with every epoch, so the screen is drawn when it has to be, and the clock twice a second.
-        self._live = Live(console=self.console, get_renderable=self._table, refresh_per_second=2, transient=True)
-
-    def __enter__(self) -> "Progress":
-        if self.console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.console.is_terminal:
-            self._live.stop()
 
     def started(self, assignment: Assignment) -> None:
         """Add a running trial."""
@@ -70,7 +92,7 @@ class Progress:
 
     def restarted(self, number: int, reason: str) -> None:
         """Say that a trial begins again."""
-        self.console.print(f"trial {number} starts again from epoch 0: {reason}", soft_wrap=True)
+        self._print(f"trial {number} starts again from epoch 0: {reason}")
 
     def ended(self, number: int, state: str, error: str | None) -> None:
         """Count an ended trial."""
@@ -81,12 +103,15 @@ class Progress:
         if state == "COMPLETE" and row.best and leads:
             self._best = (number, row.best)
         if error is not None:
-            self.console.print(f"trial {number} {state}: {error}", soft_wrap=True)
+            self._print(f"trial {number} {state}: {error}")
         self._line(f"trial {number} {state}{_reached(row)} | {self._summary()}")
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
-            self.console.print(text, soft_wrap=True)
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        self.console.print(text if self.alone else f"{self.study}: {text}", soft_wrap=True)
 
     def _summary(self) -> str:
         done = sum(self._counts.values())
@@ -103,7 +128,8 @@ class Progress:
             return None
         return (time.monotonic() - self._started_at) / self._ended_here * (self.target - done)
 
-    def _table(self) -> Group:
+    def tables(self) -> list[RenderableType]:
+        """Return a heading and, where trials run, a row for each."""
         table = Table(box=None, pad_edge=False)
         for column in ("trial", "learning rate", "batch", "freeze", "epoch", "accuracy"):
             table.add_column(column, justify="left" if column == "freeze" else "right")
@@ -119,7 +145,7 @@ class Progress:
             )
         states = ", ".join(f"{count} {state}" for state, count in self._counts.items())
         heading = f"{self.study}: {states}, {len(self._running)} RUNNING | {self._summary()}"
-        return Group(Text(heading, style="bold"), table)
+        return [Text(heading, style="bold"), *([table] if self._running else [])]
 
 
 def duration(seconds: float) -> str:

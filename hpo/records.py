@@ -27,6 +27,8 @@ class TrialRecord:
     """Why a FAIL trial failed, or a PRUNED one diverged."""
     seconds: float | None
     """Wall time from its start to its end, interruptions included; None while it runs."""
+    memory_gb: dict[str, float] | None = None
+    """GPU memory, in GiB: what was `estimated` and the most that was `measured`; None where no GPU measured it."""
 
     @property
     def best(self) -> EpochResult | None:

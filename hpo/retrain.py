@@ -19,10 +19,11 @@ import tomli_w
 from hpo.errors import HpoError
 from hpo.ledger import Ledger
 from hpo.paths import StudyPaths
-from hpo.placement import Placement
+from hpo.placement import Fit, Placement
 from hpo.records import TrialRecord, best_records
 from hpo.report.figures import draw_confusion
 from hpo.spec import trial_config
+from hpo.trials import StudyRun
 from trainables.config import EpochResult, TrialConfig
 
 if TYPE_CHECKING:
@@ -47,41 +48,53 @@ class Retrained:
     """(image, true class, predicted class) of each test image."""
 
 
-def retrain(
-    ledger: Ledger,
-    paths: StudyPaths,
-    placement: Placement,
-    *,
-    seeds: int = 1,
-    top: int = 1,
-    on: RetrainOn = "train+val",
-) -> dict[str, Any]:
-    """Retrain the best configuration, look at held-out test, and write the study's ``final`` folder.
+@dataclass(frozen=True)
+class Retraining:
+    """A retrain that Ray has been given."""
+
+    ledger: Ledger
+    paths: StudyPaths
+    chosen: TrialRecord
+    on: RetrainOn
+    futures: list[Any]
+
+    def conclude(self) -> dict[str, Any]:
+        """Wait for its end, write the study's ``final`` folder, and return the ledger's record of it.
+
+        Returns:
+            `test_accuracy`, `test_accuracy_ci95`, `model` and more.
+
+        Raises:
+            HpoError: It failed.
+        """
+        retrained = [Retrained(**fields) for fields in _results(self.futures, self.ledger.name)]
+        result = _result(self.ledger, self.chosen, retrained, self.on, self.paths)
+        _write(self.paths, self.ledger, self.chosen, retrained[0], result)
+        self.ledger.final = result
+        return result
+
+
+def begin_retrain(
+    run: StudyRun, placement: Placement, *, seeds: int = 1, top: int = 1, on: RetrainOn = "train+val"
+) -> Retraining:
+    """Give Ray the retrain of a study's best configuration, which then looks at held-out test.
 
     Args:
-        ledger: A study with at least one trial that has an epoch.
-        paths: Where its files go.
-        placement: What each retrain asks of Ray, which must be up.
+        run: A study with at least one trial that has an epoch.
+        placement: The machines; Ray must be up.
         seeds: How many models are trained; the first is kept, and test accuracy gets a mean and a deviation.
         top: How many of the best configurations are first trained again on the training split, with another seed;
             the one of the highest validation accuracy is chosen.
         on: Whether the final model learns from the validation images too.
 
-    Returns:
-        The ledger's record of it: `test_accuracy`, `test_accuracy_ci95`, `model` and more.
-
     Raises:
-        HpoError: No trial has finished an epoch, or a retrain failed.
+        HpoError: No trial has finished an epoch, or one of the `top` failed.
     """
-    candidates = best_records(ledger.records(), top)
+    candidates = best_records(run.ledger.records(), top)
     if not candidates:
-        raise HpoError(_nothing_to_retrain(ledger))
-    chosen = _choose(ledger, candidates, placement) if top > 1 else candidates[0]
-    retrained = _train_and_test(ledger, chosen, placement, seeds, on)
-    result = _result(ledger, chosen, retrained, on, paths)
-    _write(paths, ledger, chosen, retrained[0], result)
-    ledger.final = result
-    return result
+        raise HpoError(_nothing_to_retrain(run.ledger))
+    chosen = _choose(run, candidates, placement) if top > 1 else candidates[0]
+    return Retraining(run.ledger, run.paths, chosen, on, _train_and_test(run, chosen, placement, seeds, on))
 
 
 def _nothing_to_retrain(ledger: Ledger) -> str:
@@ -91,32 +104,50 @@ def _nothing_to_retrain(ledger: Ledger) -> str:
     return f"study {ledger.name} has no finished trial to retrain yet; `hpo resume {ledger.name}` goes on."
 
 
-def _config(ledger: Ledger, record: TrialRecord, placement: Placement, repeat: int) -> TrialConfig:
-    micro_batch = ledger.micro_batch(record.params)
-    threads = placement.share(record.params["freeze_mode"]).threads
-    config = trial_config(ledger.spec, ledger.run_options, record.params, record.number, threads, micro_batch)
+def _task(run: StudyRun, record: TrialRecord, placement: Placement, function: Any) -> Any:
+    """Return `function` as a task of Ray's that asks for what the trial asked for."""
+    asked = _fit(run, record, placement).share.resources
+    cpus, gpus = asked.pop("CPU"), asked.pop("GPU")
+    return ray.remote(num_cpus=cpus, num_gpus=gpus, resources=asked)(function)
+
+
+def _fit(run: StudyRun, record: TrialRecord, placement: Placement) -> Fit:
+    mode = record.params["freeze_mode"]
+    return placement.fit(mode, record.params["batch_size"], run.needs.get(mode)) or Fit(placement.whole, None)
+
+
+def _config(run: StudyRun, record: TrialRecord, placement: Placement, repeat: int) -> TrialConfig:
+    fit = _fit(run, record, placement)
+    sizes = [size for size in (fit.micro_batch, run.ledger.micro_batch(record.params)) if size is not None]
+    config = trial_config(
+        run.ledger.spec,
+        run.options,
+        record.params,
+        record.number,
+        fit.share.threads,
+        min(sizes, default=None),
+    )
     return dataclasses.replace(config, seed=config.seed + repeat * _SEED_STRIDE)
 
 
-def _choose(ledger: Ledger, candidates: list[TrialRecord], placement: Placement) -> TrialRecord:
+def _choose(run: StudyRun, candidates: list[TrialRecord], placement: Placement) -> TrialRecord:
     """Train each candidate again on the training split and return the best on validation."""
-    task = ray.remote(num_cpus=placement.whole.cpus, num_gpus=placement.whole.gpus)(_validate)
-    futures = [task.remote(_config(ledger, record, placement, 1)) for record in candidates]
-    accuracies = _results(futures, ledger.name)
+    futures = [
+        _task(run, record, placement, _validate).remote(_config(run, record, placement, 1)) for record in candidates
+    ]
+    accuracies = _results(futures, run.ledger.name)
     for record, accuracy in zip(candidates, accuracies, strict=True):
         logger.info("trial %d trained again: validation accuracy %.4f", record.number, accuracy)
     return max(zip(accuracies, candidates, strict=True), key=lambda pair: (pair[0], -pair[1].number))[1]
 
 
-def _train_and_test(
-    ledger: Ledger, chosen: TrialRecord, placement: Placement, seeds: int, on: RetrainOn
-) -> list[Retrained]:
+def _train_and_test(run: StudyRun, chosen: TrialRecord, placement: Placement, seeds: int, on: RetrainOn) -> list[Any]:
     assert chosen.best is not None
     rates = [result.learning_rate for result in chosen.curve[: chosen.best.epoch]] if on == "train+val" else None
-    share = placement.share(chosen.params["freeze_mode"])
-    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_train)
+    task = _task(run, chosen, placement, _train)
     logger.info(
-        "retraining trial %d on %s for %d epochs%s",
+        "study %s: retraining trial %d on %s for %d epochs%s",
+        run.ledger.name,
         chosen.number,
         on,
         chosen.best.epoch if rates else chosen.params["epochs"],
@@ -124,9 +155,9 @@ def _train_and_test(
     )
     futures = []
     for repeat in range(seeds):
-        ledger.count_test_look()
-        futures.append(task.remote(_config(ledger, chosen, placement, repeat), rates))
-    return [Retrained(**fields) for fields in _results(futures, ledger.name)]
+        run.ledger.count_test_look()
+        futures.append(task.remote(_config(run, chosen, placement, repeat), rates))
+    return futures
 
 
 def _results(futures: list[Any], study: str) -> list[Any]:

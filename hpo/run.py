@@ -1,62 +1,77 @@
-"""A study from its specification to its summary: create or open it, run its trials, retrain the best."""
+"""Studies from their specifications to their summaries: create or open them, run their trials, retrain the best."""
 
 import logging
 import shutil
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from hpo import ledger as ledgers
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 from hpo.export import replace_text, write_study_files
-from hpo.interrupts import stoppable
+from hpo.interrupts import Interruption, stoppable
 from hpo.ledger import Ledger
 from hpo.lock import only_writer
 from hpo.paths import StudyPaths
-from hpo.placement import place
-from hpo.progress import Progress
+from hpo.placement import Placement, place
+from hpo.progress import Screen
+from hpo.ready import Opened, forget_checkpoints, make_ready, modules_of
 from hpo.records import count_states
-from hpo.retrain import RetrainOn, retrain
-from hpo.session import ray_session
+from hpo.retrain import RetrainOn, begin_retrain
+from hpo.session import nodes, ray_session
 from hpo.spec import NewStudy, RunOptions
 from hpo.study import run_trials
 from hpo.summary import summarise
+from hpo.trials import StudyRun
 
 logger = logging.getLogger(__name__)
 
 
-def start(new: NewStudy, options: RunOptions, paths: StudyPaths, url: str) -> dict[str, Any]:
-    """Run a new study, or go on with the one of that name and specification, and return its summary.
+def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str) -> list[dict[str, Any]]:
+    """Run new studies, or go on with those of that name and specification, and return their summaries.
 
     Raises:
-        UsageError: A study of that name has another specification.
+        UsageError: A study of that name has another specification; none was created.
         InterruptedStudy: The user stopped it.
     """
-    paths.folder.mkdir(parents=True, exist_ok=True)
+    for new, paths in asked:
+        ledgers.check(url, paths.name, new.spec)
     try:
-        with only_writer(paths.lock, paths.name, url) as hold:
-            ledger = ledgers.create(url, paths.name, new.spec, options, new.splits)
-            ledger.hold = hold
-            replace_text(paths.splits, new.listing)
-            return _go(ledger, options, paths)
+        with ExitStack() as locks:
+            opened = []
+            for new, paths in asked:
+                paths.folder.mkdir(parents=True, exist_ok=True)
+                hold = locks.enter_context(only_writer(paths.lock, paths.name, url))
+                ledger = ledgers.create(url, paths.name, new.spec, options, new.splits)
+                ledger.hold = hold
+                replace_text(paths.splits, new.listing)
+                opened.append(Opened(ledger, options, paths))
+            return _go(opened)
     finally:
-        _remove_if_unused(paths)
+        for _, paths in asked:
+            _remove_if_unused(paths)
 
 
-def resume(ledger: Ledger, trials: int | None, paths: StudyPaths, url: str) -> dict[str, Any]:
-    """Go on with a study as it was run last, with its target raised to `trials` where that is given.
+def resume(studies: Sequence[tuple[Ledger, StudyPaths]], trials: int | None, url: str) -> list[dict[str, Any]]:
+    """Go on with studies as they were run last, with their target raised to `trials` where that is given.
 
     Raises:
-        UsageError: `trials` is lower than what the study has.
+        UsageError: `trials` is lower than what a study has.
         InterruptedStudy: The user stopped it.
     """
-    options = ledger.run_options.model_copy(update={"trials": trials} if trials is not None else {})
-    if trials is not None and trials < ledger.n_trials:
-        raise UsageError(f"study {ledger.name} has {ledger.n_trials} trials already; --trials can only raise that.")
-    paths.folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(paths.lock, ledger.name, url) as hold:
-        ledger.hold = hold
-        ledger.run_options = options
-        return _go(ledger, options, paths)
+    for ledger, _ in studies:
+        if trials is not None and trials < ledger.n_trials:
+            raise UsageError(f"study {ledger.name} has {ledger.n_trials} trials already; --trials can only raise that.")
+    with ExitStack() as locks:
+        opened = []
+        for ledger, paths in studies:
+            options = ledger.run_options.model_copy(update={"trials": trials} if trials is not None else {})
+            paths.folder.mkdir(parents=True, exist_ok=True)
+            ledger.hold = locks.enter_context(only_writer(paths.lock, ledger.name, url))
+            ledger.run_options = options
+            opened.append(Opened(ledger, options, paths))
+        return _go(opened)
 
 
 def retrain_again(
@@ -65,30 +80,82 @@ def retrain_again(
     """Retrain a study's best configuration once more, and return the study's summary."""
     begun = time.monotonic()
     paths.folder.mkdir(parents=True, exist_ok=True)
-    with (
-        only_writer(paths.lock, ledger.name, url),
-        stoppable(f"hpo retrain {ledger.name}"),
-        ray_session(ledger.run_options.address) as nodes,
-    ):
-        retrain(ledger, paths, place(ledger.run_options, nodes), seeds=seeds, top=top, on=on)
+    with only_writer(paths.lock, ledger.name, url):
+        opened = Opened(ledger, ledger.run_options, paths)
+        with _running([opened], f"hpo retrain {ledger.name}") as (runs, placement, _):
+            begin_retrain(runs[0], placement, seeds=seeds, top=top, on=on).conclude()
     return summarise(ledger, time.monotonic() - begun)
 
 
-def _go(ledger: Ledger, options: RunOptions, paths: StudyPaths) -> dict[str, Any]:
+def _go(opened: Sequence[Opened]) -> list[dict[str, Any]]:
     begun = time.monotonic()
-    unfinished = ledger.n_trials < options.trials or count_states(ledger.records())["RUNNING"] > 0
-    stale = ledger.final is None or unfinished
-    if not unfinished:
-        logger.info("study %s is complete: it has its %d trials; --trials raises that", ledger.name, ledger.n_trials)
-    if unfinished or (options.retrain and stale):
-        with stoppable(f"hpo resume {ledger.name}") as interruption, ray_session(options.address) as nodes:
-            placement = place(options, nodes)
-            with Progress(ledger.name, options.trials, ledger.records()) as progress:
-                run_trials(ledger, options, paths, placement, progress, interruption)
-            write_study_files(ledger, paths)
-            if options.retrain:
-                retrain(ledger, paths, placement)
-    return summarise(ledger, time.monotonic() - begun)
+    todo = [one for one in opened if _is_unfinished(one) or (one.options.retrain and one.ledger.final is None)]
+    for one in opened:
+        if not _is_unfinished(one):
+            logger.info(
+                "study %s is complete: it has its %d trials; --trials raises that", one.ledger.name, one.ledger.n_trials
+            )
+    if todo:
+        command = f"hpo resume {' '.join(one.ledger.name for one in todo)}"
+        with _running(todo, command) as (runs, placement, interruption):
+            failures = run_trials(runs, placement, interruption)
+            sound = [run for run in runs if run.ledger.name not in failures]
+            for run in sound:
+                running = [record.number for record in run.ledger.records() if record.state == "RUNNING"]
+                forget_checkpoints(run.checkpoints, frozenset(running))
+            _conclude(sound, placement, failures)
+    return [summarise(one.ledger, time.monotonic() - begun) for one in opened]
+
+
+def _conclude(runs: Sequence[StudyRun], placement: Placement, failures: dict[str, HpoError]) -> None:
+    """Write the studies' files and retrain the best of each, all at once; then tell the first failure."""
+    retrains = []
+    for run in runs:
+        write_study_files(run.ledger, run.paths)
+        if run.options.retrain:
+            with _noting(failures, run.ledger.name):
+                retrains.append(begin_retrain(run, placement))
+    for retraining in retrains:
+        with _noting(failures, retraining.ledger.name):
+            retraining.conclude()
+    for failure in failures.values():
+        raise failure
+
+
+@contextmanager
+def _noting(failures: dict[str, HpoError], study: str) -> Iterator[None]:
+    """Let the other studies end in order where one fails."""
+    try:
+        yield
+    except HpoError as error:
+        failures[study] = error
+
+
+@contextmanager
+def _running(opened: Sequence[Opened], command: str) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
+    """Have Ray up, every node ready and the studies on the screen; `command` is what goes on after an interruption."""
+    options = opened[0].options
+    modules = modules_of([one.ledger.spec.backbone for one in opened])
+    with stoppable(command) as interruption, ray_session(options.address, modules):
+        placement = place(options, nodes())
+        ready = make_ready(opened, placement)
+        with Screen() as screen:
+            runs = [
+                StudyRun(
+                    one.ledger,
+                    one.options,
+                    one.paths,
+                    found.checkpoints,
+                    screen.add(one.ledger.name, one.options.trials, one.ledger.records()),
+                    found.needs,
+                )
+                for one, found in zip(opened, ready, strict=True)
+            ]
+            yield runs, placement, interruption
+
+
+def _is_unfinished(one: Opened) -> bool:
+    return one.ledger.n_trials < one.options.trials or count_states(one.ledger.records())["RUNNING"] > 0
 
 
 def _remove_if_unused(paths: StudyPaths) -> None:

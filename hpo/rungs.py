@@ -1,4 +1,4 @@
-"""ASHA's rungs: Ray's scheduler made from a study's specification, and filled again from its ledger."""
+"""ASHA's rungs: Ray's scheduler for each study's trials, filled again from the study's ledger."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -13,12 +13,20 @@ from hpo.spec import StudySpec
 METRIC = "val_accuracy"
 TIME = "epoch"
 
+# Ray's schedulers look at no more of the controller than this.
+_CONTROLLER = cast(Any, None)
+
 
 @dataclass(frozen=True)
-class ReplayedTrial:
-    """As much of Ray's trial as its scheduler looks at."""
+class KnownTrial:
+    """As much of Ray's trial as its scheduler looks at; the same however often the trial is given to Ray."""
 
     trial_id: str
+
+
+def known(number: int) -> Any:
+    """Return a study's trial as its scheduler knows it."""
+    return KnownTrial(f"trial-{number}")
 
 
 def scheduler(spec: StudySpec, max_epochs: int) -> TrialScheduler:
@@ -35,25 +43,36 @@ def scheduler(spec: StudySpec, max_epochs: int) -> TrialScheduler:
     )
 
 
-def replay(target: TrialScheduler, trial_id: str, record: TrialRecord) -> None:
-    """Tell a fresh scheduler what the ledger knows of one trial, so that its rungs are what they were.
-
-    Args:
-        target: The scheduler to fill.
-        trial_id: The name under which the scheduler will meet the trial again, or any other where it will not.
-        record: The trial's epochs.
-    """
-    # Ray's schedulers look at no more of the controller and the trial than this.
-    controller, trial = cast(Any, None), cast(Any, ReplayedTrial(trial_id))
-    target.on_trial_add(controller, trial)
-    for result in record.curve:
-        target.on_trial_result(controller, trial, dataclasses.asdict(result))
-    if record.state in ("COMPLETE", "PRUNED") and record.curve:
-        target.on_trial_complete(controller, trial, dataclasses.asdict(record.curve[-1]))
-
-
-def replay_finished(target: TrialScheduler, records: Iterable[TrialRecord]) -> None:
-    """Replay every trial that has ended."""
+def replay(target: TrialScheduler, records: Iterable[TrialRecord]) -> None:
+    """Tell a fresh scheduler what the ledger knows of a study's trials, so that its rungs are what they were."""
     for record in records:
-        if record.state != "RUNNING":
-            replay(target, f"ledger-{record.number}", record)
+        trial = known(record.number)
+        target.on_trial_add(_CONTROLLER, trial)
+        for result in record.curve:
+            target.on_trial_result(_CONTROLLER, trial, dataclasses.asdict(result))
+        if record.state in ("COMPLETE", "PRUNED") and record.curve:
+            target.on_trial_complete(_CONTROLLER, trial, dataclasses.asdict(record.curve[-1]))
+
+
+class EachStudysRungs(FIFOScheduler):
+    """Lets each trial be judged by its own study's scheduler; trials start in the order in which they were drawn."""
+
+    def __init__(self, schedulers: dict[str, TrialScheduler]) -> None:
+        super().__init__()
+        self._schedulers = schedulers
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Let the study's scheduler know a trial that is to run, or to run again."""
+        self._of(trial).on_trial_add(tune_controller, known(trial.config["number"]))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Return whether the trial goes on or stops."""
+        decision: str = self._of(trial).on_trial_result(tune_controller, known(trial.config["number"]), result)
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Let the study's scheduler know a trial's last epoch."""
+        self._of(trial).on_trial_complete(tune_controller, known(trial.config["number"]), result)
+
+    def _of(self, trial: Any) -> TrialScheduler:
+        return self._schedulers[trial.config["study"]]

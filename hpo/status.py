@@ -31,6 +31,32 @@ def show_studies(studies: list[StudySummary], console: Console) -> None:
     console.print(table)
 
 
+def show_comparison(summaries: list[dict[str, Any]], console: Console) -> None:
+    """Print several studies' results, the best held-out test accuracy, else the best validation, first."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("study", "backbone"):
+        table.add_column(column)
+    for column in ("trials", "best validation", "test", "95 % interval"):
+        table.add_column(column, justify="right")
+    for summary in sorted(summaries, key=_merit, reverse=True):
+        best, final = summary["best"], summary["final"]
+        low, high = final["test_accuracy_ci95"] if final else (None, None)
+        table.add_row(
+            summary["study"],
+            summary["backbone"],
+            str(sum(summary["trials"].values())),
+            _share(best and best["val_accuracy"]),
+            _share(final and final["test_accuracy"]),
+            f"{_share(low)} to {_share(high)}" if final else "-",
+        )
+    console.print(table)
+
+
+def _merit(summary: dict[str, Any]) -> tuple[float, float]:
+    best, final = summary["best"], summary["final"]
+    return (final["test_accuracy"] if final else 0.0, best["val_accuracy"] if best else 0.0)
+
+
 def show_study(ledger: Ledger, console: Console, top: int = 5) -> None:
     """Print one study: its states, its running trials, and its best ones."""
     records = ledger.records()

@@ -1,68 +1,60 @@
-"""A study from its ledger to its last trial: Ray Tune runs what the ledger hands out."""
+"""Studies from their ledgers to their last trials: Ray Tune runs what the ledgers hand out."""
 
 import shutil
+from collections.abc import Sequence
+from typing import Any
 
 from ray import tune
 
-from hpo.checkpoints import CheckpointStore
 from hpo.errors import HpoError
 from hpo.interrupts import Interruption
-from hpo.ledger import Ledger
-from hpo.paths import StudyPaths
 from hpo.placement import Placement
-from hpo.rungs import replay_finished, scheduler
-from hpo.searcher import LedgerSearch, Listener, RunWatch
-from hpo.spec import RunOptions
+from hpo.rungs import EachStudysRungs, replay, scheduler
+from hpo.searcher import LedgerSearch, RunWatch
+from hpo.trials import StudyRun, StudyTrials
 from hpo.worker import Worker
 
 
 def run_trials(
-    ledger: Ledger,
-    options: RunOptions,
-    paths: StudyPaths,
+    runs: Sequence[StudyRun],
     placement: Placement,
-    listener: Listener,
     interruption: Interruption,
     trainable: type[tune.Trainable] = Worker,
-) -> None:
-    """Run the study's trials until it has `options.trials` of them, or its time is over.
+) -> dict[str, HpoError]:
+    """Run the studies' trials, one study's after the other's, until each has as many as its options ask for.
 
-    Trials that an earlier run left unfinished go on first. Ray must be up, and the study's lock held.
+    Trials that an earlier run left unfinished go on first. A study's last trials and the next one's first run side by
+    side. Ray must be up, and the studies' locks held.
 
-    Raises:
-        HpoError: The study cannot go on: a disk is full, or its first trials all failed alike.
+    Returns:
+        Why a study could not go on, by its name: a disk is full, Ray died, or its first trials all failed alike.
     """
-    interrupted = ledger.adopt_interrupted()
-    if not interrupted and ledger.n_trials >= options.trials:
-        return
-    asha = scheduler(ledger.spec, ledger.space.max_epochs)
-    replay_finished(asha, ledger.records())
-    checkpoints = options.checkpoints or str(paths.checkpoints)
-    CheckpointStore(checkpoints).keep_only({record.number for record in interrupted})
-    search = LedgerSearch(ledger, options, asha, interrupted, checkpoints, placement, listener)
+    studies = [StudyTrials(run) for run in runs]
+    if not any(study.left for study in studies):
+        return {}
+    rungs = {run.ledger.name: scheduler(run.ledger.spec, run.ledger.space.max_epochs) for run in runs}
+    for run in runs:
+        replay(rungs[run.ledger.name], run.ledger.records())
+    options, scratch = runs[0].options, runs[0].paths.scratch
+    search = LedgerSearch(studies, placement, options.timeout_s)
     try:
         tune.Tuner(
-            tune.with_resources(
-                trainable,
-                lambda config: tune.PlacementGroupFactory(
-                    [placement.share(config["trial"].model.freeze_mode).resources]
-                ),
-            ),
+            tune.with_resources(trainable, _resources),
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                scheduler=asha,
+                scheduler=EachStudysRungs(rungs),
                 num_samples=-1,
-                max_concurrent_trials=placement.concurrency,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=str(paths.scratch),
-                stop=lambda _trial_id, _result: search.stopping,
+                storage_path=str(scratch),
+                stop=lambda trial_id, _result: search.stopping(trial_id),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=options.max_failures),
-                callbacks=[RunWatch(search, interruption)],
+                # What failed is handed out again by the searcher, which alone knows whether it was the trial's fault.
+                failure_config=tune.FailureConfig(max_failures=0),
+                callbacks=[RunWatch(search, options, interruption)],
                 verbose=0,
             ),
         ).fit()
@@ -72,6 +64,13 @@ def run_trials(
             raise error.__context__ from None
         raise
     finally:
-        shutil.rmtree(paths.scratch, ignore_errors=True)
-    if search.failure is not None:
-        raise search.failure
+        shutil.rmtree(scratch, ignore_errors=True)
+    return {study.ledger.name: study.failure for study in studies if study.failure is not None}
+
+
+def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """Return what a trial asks of Ray; of one whose checkpoint lies on one machine alone, preferably there."""
+    bundles = [config["resources"].resources]
+    if config["node"] is None:
+        return tune.PlacementGroupFactory(bundles)
+    return tune.PlacementGroupFactory(bundles, strategy="STRICT_PACK", _soft_target_node_id=config["node"])

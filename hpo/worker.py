@@ -11,27 +11,29 @@ from typing import Any
 import ray
 from ray import tune
 
-from hpo.checkpoints import CheckpointStore
+from hpo.checkpoints import CheckpointPlace
+from hpo.placement import SMALLEST_MICRO_BATCH
 from trainables.config import EpochResult, TrialConfig
-
-SMALLEST_MICRO_BATCH = 2
-"""Batch norm cannot learn from a single image."""
 
 
 class Worker(tune.Trainable):
     """Runs the trial that its configuration names.
 
     The configuration holds `number` (the trial's), `trial` (a `TrialConfig`), `reported` (epochs that the ledger has
-    already) and `checkpoints` (where the study keeps them). A step's result holds the fields of `EpochResult`,
-    `epochs` (the trial's last), `number`, `host`, `device`, `restarted` (why a trial that had epochs began at epoch 0,
-    else None), `micro_batch` (what fitted, where the batch had to be split, else None) and `done`.
+    already), `checkpoints` (a `CheckpointPlace`) and `ended` (trials whose checkpoints this machine may drop). A step's
+    result holds the fields of `EpochResult`, `epochs` (the trial's last), `number`, `host`, `device`, `restarted` (why
+    a trial that had epochs began at epoch 0, else None), `micro_batch` (what fitted, where the batch had to be split,
+    else None), `memory_gb` (the most GPU memory that it took, None without a GPU) and `done`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the configured trial."""
         self._number: int = config["number"]
         self._trial: TrialConfig = config["trial"]
-        self._store = CheckpointStore(config["checkpoints"])
+        place: CheckpointPlace = config["checkpoints"]
+        self._store = place.store
+        for number in config["ended"]:
+            self._store.remove(number)
         self._reported: int = config["reported"]
         self._restarted: str | None = None
         self._epochs = self._run()
@@ -44,6 +46,8 @@ class Worker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train one epoch, with smaller and smaller micro-batches while the memory does not suffice."""
+        from trainables.device import peak_memory_gb
+
         result = self._next()
         self._reported = result.epoch
         return {
@@ -54,6 +58,7 @@ class Worker(tune.Trainable):
             "epochs": self._trial.epochs,
             "restarted": self._restarted,
             "micro_batch": self._trial.micro_batch,
+            "memory_gb": peak_memory_gb(),
             "done": result.epoch >= self._trial.epochs or not result.is_finite,
         }
 

@@ -44,6 +44,11 @@ class SearchSpace:
     """Configurations to try first; what they leave out is sampled."""
 
     @property
+    def freeze_modes(self) -> frozenset[ParamValue]:
+        """Those that can be drawn."""
+        return frozenset(value for value in _values(self.parameters["freeze_mode"]) or ())
+
+    @property
     def max_epochs(self) -> int:
         """The most epochs that a trial can have."""
         return max(int(_largest(alternative.distribution)) for alternative in self.parameters["epochs"])

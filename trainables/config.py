@@ -111,6 +111,25 @@ class EpochResult:
         return math.isfinite(self.train_loss) and math.isfinite(self.val_loss)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MemoryNeed:
+    """What a trial needs of a GPU's memory, as a function of how many images are on it at a time.
+
+    The CUDA context and any margin come on top.
+    """
+
+    fixed_bytes: int
+    """Parameters and buffers, and the gradients and Adam's two moments of what trains."""
+    bytes_per_image: float
+    """What one more image in a training step adds: saved for the backward pass, and passing."""
+    least_bytes: int
+    """What evaluation needs, without gradients and whatever the batch, the fixed part included."""
+
+    def bytes_at(self, images: int) -> int:
+        """Return what the trial needs with `images` at a time in its training steps."""
+        return max(self.fixed_bytes + math.ceil(self.bytes_per_image * images), self.least_bytes)
+
+
 def default_data_dir() -> Path:
     """Return this machine's folder for datasets, weights and image stores: ``$HPO_DATA_DIR``, else ``~/.cache/hpo``."""
     return Path(os.environ.get("HPO_DATA_DIR") or Path.home() / ".cache" / "hpo")

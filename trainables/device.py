@@ -54,9 +54,15 @@ def choose(precision: Precision, threads: int, model: nn.Module) -> Compute:
 
 
 def release_memory() -> None:
-    """Give the GPU memory that the last trial left in torch's cache back to the machine."""
+    """Give the GPU memory that the last trial left in torch's cache back to the machine, and measure anew."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory_gb() -> float | None:
+    """Return the most GPU memory that tensors of this process took since `release_memory`, in GiB; None: no GPU."""
+    return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from hpo import ledger as ledgers
 from hpo.errors import UsageError
 from hpo.ledger import Ledger
 from hpo.records import best_records
-from hpo.rungs import replay, replay_finished, scheduler
+from hpo.rungs import known, replay, scheduler
 from hpo.spec import RunOptions, StudySpec
 from trainables.config import EpochResult
 
@@ -269,13 +269,11 @@ def test_whatever_is_killed_when_nothing_is_lost_or_doubled(
 
 
 def test_replayed_rungs_are_those_of_the_run_itself(tmp_path: Path) -> None:
-    from types import SimpleNamespace
-
     ledger = opened(tmp_path)
     live = scheduler(ledger.spec, 9)
     for accuracies in ((0.3, 0.4, 0.5), (0.2,), (0.6, 0.7), (0.1,)):
         number = ledger.ask().number
-        trial: Any = SimpleNamespace(trial_id=f"ledger-{number}")
+        trial = known(number)
         controller: Any = None
         live.on_trial_add(controller, trial)
         for index, accuracy in enumerate(accuracies, start=1):
@@ -286,9 +284,7 @@ def test_replayed_rungs_are_those_of_the_run_itself(tmp_path: Path) -> None:
             ledger.finish(number, "PRUNED")
 
     again = scheduler(ledger.spec, 9)
-    (left,) = opened(tmp_path).adopt_interrupted()
-    replay_finished(again, opened(tmp_path).records())
-    replay(again, "ledger-2", left)
+    replay(again, opened(tmp_path).records())
 
     rungs = [bracket._rungs for bracket in again._brackets]  # type: ignore[attr-defined]
     assert rungs == [bracket._rungs for bracket in live._brackets]  # type: ignore[attr-defined]

@@ -1,0 +1,141 @@
+"""Two hosts on a switch, made of network namespaces: neither sees the other's files.
+
+Each host has an address, a home, a data folder and a Ray folder of its own. Needs root and iproute2.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HPO = Path(sys.executable).with_name("hpo")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine of its own, as far as the network goes."""
+
+    namespace: str
+    address: str
+    folder: Path
+    """Where it works; its home and data lie below."""
+    ray_folder: Path
+    hidden: Path
+    """The other host's folder, which this one does not see."""
+    has_code: bool
+    """Whether this project's own backbones for tests can be imported here."""
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `hpo` on this host."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("HPO_", "RAY_"))}
+        environment |= {
+            "HOME": str(self.folder / "home"),
+            "HPO_DATA_DIR": str(self.folder / "data"),
+            "RAY_TMPDIR": str(self.ray_folder),
+            "PYTHONPATH": str(ROOT) if self.has_code else "",
+        }
+        hide = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.namespace, "sh", "-c", hide, str(self.hidden), str(HPO), *arguments],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def hpo(self, *arguments: str, code: int = 0, timeout: float = 200) -> tuple[str, str]:
+        """Run `hpo` on this host to its end."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=timeout)
+        assert process.returncode == code, f"{arguments} ended with {process.returncode}:\n{out}\n{err}"
+        return out, err
+
+    def kill(self) -> None:
+        """Pull its plug: SIGKILL for all of its processes at once."""
+        for pid in self.pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        while self.pids():
+            time.sleep(0.1)
+
+    def pids(self) -> list[int]:
+        """Return its processes."""
+        found = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=True)
+        return [int(pid) for pid in found.stdout.split()]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A switch with two hosts."""
+
+    switch: str
+    head: Host
+    node: Host
+
+    def cut(self) -> None:
+        """Let nothing through between the hosts; both still see a carrier, as behind a switch that hangs."""
+        _ip("-n", self.switch, "link", "set", "node", "nomaster")
+
+    def mend(self) -> None:
+        """Let everything through again."""
+        _ip("-n", self.switch, "link", "set", "node", "master", "bridge")
+
+
+def missing() -> str | None:
+    """Return what keeps this machine from having network namespaces; None: nothing."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    return None if shutil.which("ip") else "network namespaces need iproute2"
+
+
+@contextmanager
+def two_hosts(folder: Path) -> Iterator[Network]:
+    """Make two hosts that work in `folder`, and take them down again."""
+    me = os.getpid() % 100_000
+    names = {role: f"hpo-{role}-{me}" for role in ("switch", "head", "node")}
+    # The paths of Ray's sockets must be short.
+    with tempfile.TemporaryDirectory(prefix="h") as ray:
+        hosts = {}
+        try:
+            for name in names.values():
+                _ip("netns", "add", name)
+                _ip("-n", name, "link", "set", "lo", "up")
+            _ip("-n", names["switch"], "link", "add", "bridge", "type", "bridge")
+            _ip("-n", names["switch"], "link", "set", "bridge", "up")
+            for number, role in enumerate(("head", "node"), start=1):
+                hosts[role] = _plug_in(role, f"10.213.7.{number}", names, folder / role, Path(ray) / role[0])
+            yield Network(names["switch"], hosts["head"], hosts["node"])
+        finally:
+            for host in hosts.values():
+                host.kill()
+            for name in names.values():
+                subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def _plug_in(role: str, address: str, names: dict[str, str], folder: Path, ray_folder: Path) -> Host:
+    switch, name = names["switch"], names[role]
+    _ip("link", "add", "eth0", "netns", name, "type", "veth", "peer", "name", role, "netns", switch)
+    _ip("-n", switch, "link", "set", role, "master", "bridge", "up")
+    _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+    _ip("-n", name, "link", "set", "eth0", "up")
+    (folder / "home").mkdir(parents=True)
+    ray_folder.mkdir()
+    hidden = folder.with_name("node" if role == "head" else "head")
+    hidden.mkdir(exist_ok=True)
+    return Host(name, address, folder, ray_folder, hidden, has_code=role == "head")
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
