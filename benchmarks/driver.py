@@ -15,13 +15,15 @@ from ray import tune
 
 import search_spaces
 from hpo import ledger as ledgers
+from hpo.checkpoints import CheckpointPlace
 from hpo.interrupts import Interruption
 from hpo.ledger import Assignment, Ledger
 from hpo.paths import StudyPaths
-from hpo.placement import Placement, Share
+from hpo.placement import Node, Placement, Share
 from hpo.session import ray_session
 from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, RunOptions, Sampler, StudySpec
 from hpo.study import run_trials
+from hpo.trials import StudyRun
 from trainables.config import EpochResult
 
 BLOCKS = 10
@@ -44,6 +46,7 @@ class EmptyTrial(tune.Trainable):
         accuracy = (self._number * 7919 % 10007) / 10007
         result = vars(epoch(1, accuracy))
         rest = {"number": self._number, "host": "localhost", "device": "none", "restarted": None, "micro_batch": None}
+        rest["memory_gb"] = None
         return {**result, **rest, "epochs": 1, "done": True}
 
 
@@ -119,12 +122,11 @@ def seconds_a_trial(trials: int, sampler: Sampler) -> list[float]:
         ledger = new_ledger(Path(name), trials, 1, sampler)
         clock = Clock()
         begun = time.perf_counter()
+        paths = StudyPaths(Path(name), "empty")
+        place = CheckpointPlace("empty", str(paths.checkpoints), shared=True)
         run_trials(
-            ledger,
-            ledger.run_options,
-            StudyPaths(Path(name), "empty"),
-            Placement(Share(1, 0), Share(1, 0), 2, 0),
-            clock,
+            [StudyRun(ledger, ledger.run_options, paths, place, clock)],
+            Placement((Node(2),), Share(1, 0), Share(1, 0), 2),
             Interruption(""),
             EmptyTrial,
         )

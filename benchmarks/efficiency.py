@@ -16,14 +16,16 @@ import torch
 from benchmarks.driver import Clock
 from benchmarks.study import EPOCHS, configurations, write_digits, write_space, write_weights
 from hpo import ledger as ledgers
+from hpo.checkpoints import CheckpointPlace
 from hpo.create import Asked, checked
 from hpo.interrupts import Interruption
 from hpo.ledger import Assignment
 from hpo.paths import StudyPaths
 from hpo.placement import place
-from hpo.session import ray_session
+from hpo.session import nodes, ray_session
 from hpo.spec import RunOptions
 from hpo.study import run_trials
+from hpo.trials import StudyRun
 from hpo.worker import Worker
 from trainables import learning
 from trainables.config import EpochResult
@@ -40,7 +42,7 @@ class TimedWorker(Worker):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the trial, with the clocks in place."""
-        self._file = Path(config["checkpoints"]).parent / f"{config['number']}.seconds"
+        self._file = Path(config["checkpoints"].uri).parent / f"{config['number']}.seconds"
         if learning.forward.__name__ != "clocked":
             for owner, name in ((learning, "forward"), (torch.Tensor, "backward"), (torch.optim.Adam, "step")):
                 setattr(owner, name, timed(getattr(owner, name), self.computed))
@@ -110,9 +112,10 @@ def shares(folder: Path, freeze_mode: str) -> tuple[float, float, float]:
     paths.folder.mkdir(parents=True)
     new = checked(asked, options)
     ledger = ledgers.create(f"sqlite:///{folder / 'optuna.db'}", freeze_mode, new.spec, options, new.splits)
-    with ray_session("local") as nodes:
-        placement, span = place(options, nodes), Span()
-        run_trials(ledger, options, paths, placement, span, Interruption(""), TimedWorker)
+    with ray_session("local"):
+        placement, span = place(options, nodes()), Span()
+        checkpoints = CheckpointPlace(freeze_mode, str(paths.checkpoints), shared=True)
+        run_trials([StudyRun(ledger, options, paths, checkpoints, span)], placement, Interruption(""), TimedWorker)
     computed = sum(float(path.read_text()) for path in paths.folder.glob("*.seconds"))
     records = ledger.records()
     errors = {record.error for record in records} - {None}

@@ -114,9 +114,9 @@ class Placement:
             return Fit(share, None)
         images = batch_size
         while gigabytes(need, images, correction) > cards[-1]:
-            images //= 2
-            if images < SMALLEST_MICRO_BATCH:
+            if images <= SMALLEST_MICRO_BATCH:
                 return None
+            images = max(images // 2, SMALLEST_MICRO_BATCH)
         asked = math.ceil(gigabytes(need, images, correction))
         holds = next((card for card in cards if card >= asked), cards[-1])
         # One that has a card for itself asks for the whole card's memory: trials that ask for the same share processes.

@@ -1,4 +1,4 @@
-"""Before the first trial: every node has the code's versions, the data and the weights, and what cards hold is known."""
+"""Before the first trial: every node has the same versions, the data and the weights; what cards must hold is known."""
 
 import importlib.util
 import logging
@@ -8,6 +8,7 @@ import secrets
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,8 @@ def _checkpoint_place(one: Opened, clustered: bool) -> CheckpointPlace:
         return CheckpointPlace(name, uri, shared=True)
     kept = one.options.checkpoints or "its data folder"
     logger.info(
-        "study %s: each node keeps its trials' checkpoints, in %s: a trial goes on there, and starts anew elsewhere where"
-        " its node is gone; --checkpoints with a shared folder or a URL such as s3://bucket/folder mends that",
+        "study %s: each node keeps its trials' checkpoints, in %s: a trial goes on there, and starts anew elsewhere"
+        " where its node is gone; --checkpoints with a shared folder or a URL such as s3://bucket/folder mends that",
         name,
         kept,
     )
@@ -146,29 +147,32 @@ def _needs(one: Opened, width: int) -> dict[FreezeMode, MemoryNeed]:
 
 
 def _estimate(configs: tuple[TrialConfig, ...], classes: int, width: int) -> dict[FreezeMode, MemoryNeed]:
+    """Leave out what cannot be followed without numbers, as a user's own network may: then no memory is asked for."""
+    from trainables.errors import InputError
     from trainables.memory import estimate
 
-    return {
-        config.model.freeze_mode: estimate(
-            config.model, classes=classes, augment=config.augment, width=width, data_dir=config.data.data_dir
-        )
-        for config in configs
-    }
+    needs = {}
+    for config in configs:
+        with suppress(InputError):
+            needs[config.model.freeze_mode] = estimate(
+                config.model, classes=classes, augment=config.augment, width=width, data_dir=config.data.data_dir
+            )
+    return needs
 
 
 def _fill(one: Opened, placement: Placement) -> None:
     """Let every node fetch and decode what the study's trials will read, at once, and tell how each comes on."""
     asked = placement.frozen
     nodes = {node["NodeID"]: node for node in alive()}
-    streams = {}
+    streams: dict[str, Any] = {}
     for node_id, node in nodes.items():
-        task = ray.remote(
+        task = ray.remote(_filling).options(
             num_returns="streaming",
             num_cpus=0,
             num_gpus=asked.gpus if node["Resources"].get("GPU") else 0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
             max_retries=0,
-        )(_filling)
+        )
         streams[node_id] = task.remote(one.configs, one.ledger.spec.weights_sha256)
     problems = []
     while streams:
@@ -184,8 +188,8 @@ def _fill(one: Opened, placement: Placement) -> None:
                 problems.append(f"{named(nodes[node_id])}: {_cause(error)}")
     if problems:
         raise UsageError(
-            f"study {one.ledger.name} cannot start; mend these nodes or take them out with `hpo cluster stop` there:\n  "
-            + "\n  ".join(problems)
+            f"study {one.ledger.name} cannot start; mend these nodes or take them out with `hpo cluster stop` there:"
+            + "".join(f"\n  {problem}" for problem in problems)
         )
 
 

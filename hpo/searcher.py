@@ -65,6 +65,11 @@ class LedgerSearch(Searcher):
     def _is_over(self) -> bool:
         return self._over or (self._deadline is not None and time.monotonic() >= self._deadline)
 
+    @property
+    def failure(self) -> HpoError:
+        """Why the run was stopped, with what goes on."""
+        return next(study.failure for study in self._studies if study.failure is not None)
+
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial's configuration for `Worker`, FINISHED when there is none left, None to wait."""
         study = next((study for study in self._studies if study.left), None)
@@ -100,10 +105,11 @@ class LedgerSearch(Searcher):
         given = self._given.pop(trial_id)
         given.study.fail(given.number, error, lost=lost)
 
-    def stop(self, failure: HpoError) -> HpoError:
+    def stop(self, failure: HpoError) -> None:
         """End the whole run, for a reason that is none of a trial's."""
         self._over = True
-        return [study.stop(failure) for study in self._studies][0]
+        for study in self._studies:
+            study.stop(failure)
 
     def __getstate__(self) -> dict[str, Any]:
         """Give Ray, which pickles its experiment, nothing to keep: the ledger has it all."""
@@ -154,7 +160,8 @@ class RunWatch(Callback):
     def _look_at_nodes(self) -> None:
         nodes = {node["NodeID"]: node for node in alive()}
         if not nodes:
-            raise self._search.stop(HpoError(_RAY_DIED))
+            self._search.stop(HpoError(_RAY_DIED))
+            raise self._search.failure
         gone, come = self._nodes.keys() - nodes.keys(), nodes.keys() - self._nodes.keys()
         for node in gone:
             logger.warning("node %s is gone; its trials go on elsewhere", self._nodes[node])

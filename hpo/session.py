@@ -92,6 +92,6 @@ def _connect(address: str, modules: Sequence[Path]) -> None:
 
 
 def _memory_here() -> dict[str, float]:
-    """Return the memory of this machine's GPUs, each counted as the smallest: one of Ray's nodes cannot tell them apart."""
+    """Return the memory of this machine's GPUs, each as the smallest: a single node of Ray cannot tell them apart."""
     here = cards()
     return {VRAM: len(here) * min(card.memory_gb for card in here)} if here else {}

@@ -195,11 +195,10 @@ class StudyTrials:
         if len(self._first_errors) == SAME_FAILURES and len(set(self._first_errors)) == 1:
             self.stop(HpoError(f"the first {SAME_FAILURES} trials all failed with {error}; mend that"))
 
-    def stop(self, failure: HpoError) -> HpoError:
+    def stop(self, failure: HpoError) -> None:
         """End the study's run: trials that run stay RUNNING for the next one."""
         if self.failure is None:
             self.failure = type(failure)(f"{failure}; go on with: hpo resume {self.ledger.name}")
-        return self.failure
 
     def _finish(self, number: int, state: Ending, error: str | None = None) -> None:
         self.ledger.finish(number, state, error=error)

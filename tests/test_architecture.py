@@ -9,16 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    "cli": 1,
+    **dict.fromkeys(("cli", "cli_cluster"), 1),
     **dict.fromkeys(("run", "create", "cache", "retrain", "export", "status", "dashboard", "delete"), 2),
-    **dict.fromkeys(("study", "preflight", "progress", "report"), 2),
-    **dict.fromkeys(("searcher", "rungs", "placement", "worker", "session"), 3),
+    **dict.fromkeys(("cluster", "doctor"), 2),
+    **dict.fromkeys(("study", "progress", "report"), 2),
+    **dict.fromkeys(
+        ("searcher", "rungs", "placement", "worker", "session", "trials", "ready", "nodes", "preflight"), 3
+    ),
     **dict.fromkeys(("ledger", "draws", "summary", "checkpoints", "metrics"), 4),
-    **dict.fromkeys(("spec", "records", "paths", "lock", "storage", "interrupts", "errors"), 5),
+    **dict.fromkeys(("spec", "records", "paths", "lock", "storage", "interrupts", "errors", "gpus", "joining"), 5),
 }
 AMONG_COMMANDS = {
     ("run", "study"),
-    ("create", "preflight"),
     ("run", "retrain"),
     ("run", "export"),
     ("run", "progress"),
@@ -61,8 +63,11 @@ def test_fences_of_the_engine_hold(path: Path) -> None:
     name = path.stem
 
     assert "optuna" not in tops(path) or name in {"ledger", "draws", "storage"}
-    assert "ray" not in tops(path) or name in {"searcher", "rungs", "worker", "session", "study", "retrain"}
-    assert "torch" not in tops(path) or name == "worker"
+    assert "ray" not in tops(path) or name in {
+        *("searcher", "rungs", "worker", "session", "ready", "nodes"),
+        *("study", "retrain", "cluster", "doctor"),
+    }
+    assert "torch" not in tops(path) or name in {"worker", "nodes"}
     assert "trainables.held_out_evaluation" not in imports(path) or name == "retrain"
     assert "trainables.held_out" not in imports(path) or name == "preflight"
 

@@ -1,7 +1,6 @@
-"""Placement, checkpoints, metrics, names, durations: small parts with one promise each."""
+"""Checkpoints, metrics, names, durations: small parts with one promise each."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,45 +12,6 @@ from hpo.cli import parse_duration
 from hpo.errors import UsageError
 from hpo.metrics import measure, wilson_interval
 from hpo.paths import StudyPaths, check_study_name
-from hpo.placement import place
-from hpo.spec import RunOptions
-
-DESKTOPS = [{"CPU": 12.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 1.0}]
-
-
-@pytest.mark.parametrize(
-    ("options", "nodes", "expected"),
-    [
-        ({}, [{"CPU": 2.0}], (1, 0, 2)),
-        ({}, DESKTOPS, (12, 1, 8)),
-        ({"gpus_per_trial": 0.5}, DESKTOPS, (6, 0.5, 4)),
-        ({"gpus_per_trial": 0.0}, DESKTOPS, (1, 0, 28)),
-        ({"cpus_per_trial": 2.0}, [{"CPU": 5.0}], (2, 0, 2)),
-        ({"concurrency": 1}, DESKTOPS, (12, 1, 1)),
-        ({"gpus_per_trial": 1 / 3, "cpus_per_trial": 1.0}, [{"CPU": 8.0, "GPU": 1.0}], (1, 1 / 3, 3)),
-    ],
-)
-def test_a_cluster_is_divided_among_trials(
-    options: dict[str, Any], nodes: list[dict[str, float]], expected: tuple[float, float, int]
-) -> None:
-    placement = place(RunOptions(trials=1, **options), nodes)
-
-    assert (placement.whole.cpus, placement.whole.gpus, placement.concurrency) == expected
-
-
-def test_frozen_trials_share_a_gpu_and_a_trial_waits_for_room() -> None:
-    placement = place(RunOptions(trials=1), DESKTOPS)
-
-    assert (placement.share("backbone").gpus, placement.share("backbone").cpus) == (0.25, 3)
-    assert placement.share("partial") == placement.share("none") == placement.whole
-    assert placement.has_room(["none", "backbone", "backbone", "backbone"])
-    assert not placement.has_room(["none", "backbone", "backbone", "backbone", "backbone"])
-    assert not placement.has_room(["none", "partial"])
-
-
-def test_a_trial_that_fits_nowhere_is_refused() -> None:
-    with pytest.raises(UsageError, match="no machine can hold a trial of 4 CPUs"):
-        place(RunOptions(trials=1, cpus_per_trial=4), [{"CPU": 2.0}, {"CPU": 3.0}])
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])
