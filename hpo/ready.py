@@ -111,24 +111,24 @@ def _refuse_others(known: Sequence[NodeFacts]) -> None:
 
 def _checkpoint_place(one: Opened, clustered: bool) -> CheckpointPlace:
     """Find out, by writing on every node and reading here, whether the nodes share a place for checkpoints."""
-    name, uri = one.ledger.name, one.options.checkpoints or str(one.paths.checkpoints)
+    name, asked = one.ledger.name, one.options.checkpoints
+    uri = f"{asked.rstrip('/')}/{name}" if asked else str(one.paths.checkpoints)
     if not clustered:
         return CheckpointPlace(name, uri, shared=True)
     token = secrets.token_hex(8)
     # A folder that nobody asked for is not made on other machines.
-    written = each_node(write_probe, uri, token, one.options.checkpoints is not None)
+    written = each_node(write_probe, uri, token, asked is not None)
     shared = bool(written) and all(can_read(uri, f"{token}-{name}") for name in written.values())
     if shared:
         logger.info("study %s: checkpoints in %s, which all nodes share: a trial goes on wherever it is", name, uri)
         return CheckpointPlace(name, uri, shared=True)
-    kept = one.options.checkpoints or "its data folder"
     logger.info(
         "study %s: each node keeps its trials' checkpoints, in %s: a trial goes on there, and starts anew elsewhere"
         " where its node is gone; --checkpoints with a shared folder or a URL such as s3://bucket/folder mends that",
         name,
-        kept,
+        uri if asked else "its data folder",
     )
-    return CheckpointPlace(name, one.options.checkpoints, shared=False, data_dir=one.options.data_dir)
+    return CheckpointPlace(name, uri if asked else None, shared=False, data_dir=one.options.data_dir)
 
 
 def _needs(one: Opened, width: int) -> dict[FreezeMode, MemoryNeed]:

@@ -73,7 +73,7 @@ def test_a_batch_that_does_not_fit_is_split_and_the_size_remembered(tmp_path: Pa
 
 def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 200
-    while not list(folder.glob("*.ckpt")):
+    while not list(folder.rglob("*.ckpt")):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
@@ -205,4 +205,4 @@ def test_a_full_disk_of_checkpoints_stops_the_study_which_goes_on_once_there_is_
     enlarge(small_disk, "64m")
     shell.hpo("resume", "tiny")
     assert [trial.state.name for trial in shell.trials()] == ["COMPLETE"] * 2
-    assert not list(small_disk.iterdir())
+    assert not list(small_disk.rglob("*.ckpt"))
