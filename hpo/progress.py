@@ -76,11 +76,13 @@ class Progress:
                 self._best = (record.number, record.best)
         self._running: dict[int, _Row] = {}
         self._ended_here = 0
-        self._started_at = time.monotonic()
+        self._started_at: float | None = None
 
     def started(self, assignment: Assignment) -> None:
         """Add a running trial."""
         self._running[assignment.number] = _Row(assignment)
+        if self._started_at is None:
+            self._started_at = time.monotonic()
         self._line(f"trial {assignment.number} {'goes on' if assignment.reported else 'starts'}: {_shown(assignment)}")
 
     def epoch(self, number: int, result: EpochResult) -> None:
@@ -124,7 +126,7 @@ class Progress:
         return " | ".join(parts)
 
     def _seconds_left(self, done: int) -> float | None:
-        if not self._ended_here or done >= self.target:
+        if self._started_at is None or not self._ended_here or done >= self.target:
             return None
         return (time.monotonic() - self._started_at) / self._ended_here * (self.target - done)
 

@@ -20,3 +20,10 @@ def tiny() -> nn.Module:
             nn.Dropout(0.1),
             nn.Linear(128, 64),
         )
+
+
+def tinier() -> nn.Module:
+    """Return another: (B, 3, H, W) -> (B, 16) features, for studies of several backbones."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -32,31 +32,35 @@ class Host:
     """The other host's folder, which this one does not see."""
     has_code: bool
     """Whether this project's own backbones for tests can be imported here."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """What all its commands find besides."""
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `hpo` on this host."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("HPO_", "RAY_"))}
-        environment |= {
+    def start(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start `hpo` on this host, with what is in `environment` besides."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HPO_", "RAY_"))}
+        own = {
             "HOME": str(self.folder / "home"),
             "HPO_DATA_DIR": str(self.folder / "data"),
             "RAY_TMPDIR": str(self.ray_folder),
             "PYTHONPATH": str(ROOT) if self.has_code else "",
+            **self.environment,
+            **(environment or {}),
         }
         hide = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
         return subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, "sh", "-c", hide, str(self.hidden), str(HPO), *arguments],
             cwd=self.folder,
-            env=environment,
+            env=inherited | own,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def hpo(self, *arguments: str, code: int = 0, timeout: float = 200) -> tuple[str, str]:
+    def hpo(self, *arguments: str, code: int = 0, environment: dict[str, str] | None = None) -> tuple[str, str]:
         """Run `hpo` on this host to its end."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=timeout)
+        process = self.start(*arguments, environment=environment)
+        out, err = process.communicate(timeout=200)
         assert process.returncode == code, f"{arguments} ended with {process.returncode}:\n{out}\n{err}"
         return out, err
 
