@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from hpo import paths as study_paths
+from hpo.cli_cluster import cluster, doctor
 from hpo.errors import HpoError, UsageError
 from trainables.config import PAPER_BACKBONES
 
@@ -301,6 +302,10 @@ def delete(
         typer.confirm(f"Delete study {study} with its {trials} trials and {files.folder}?", abort=True, err=True)
     remove(url, files)
     logger.info("deleted study %s", study)
+
+
+app.add_typer(cluster)
+app.command()(doctor)
 
 
 def main() -> NoReturn:

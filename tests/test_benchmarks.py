@@ -2,12 +2,14 @@
 
 import pytest
 
-from benchmarks import search
+from benchmarks import placement, search
 from benchmarks.driver import BLOCKS, reports_a_second, seconds_a_trial
+from benchmarks.placement import CLUSTERS, FIRST_COME, OWN, WAYS, Free, Simulation, draw_trials
 from benchmarks.search import TRIALS, Own, Usual, epochs_to, looked_up, replay, table
 from benchmarks.search_table import BATCH_SIZES, EPOCHS, LEARNING_RATES
 from benchmarks.study import Cost, ratios, with_whole
-from trainables.config import FREEZE_MODES
+from hpo.placement import Share
+from trainables.config import FREEZE_MODES, PAPER_BACKBONES
 
 
 def test_the_table_holds_a_whole_curve_for_every_point() -> None:
@@ -62,3 +64,43 @@ def test_ratios_are_taken_within_a_repetition() -> None:
 def test_the_drivers_benchmark_runs_real_studies() -> None:
     assert len(seconds_a_trial(2 * BLOCKS, "random")) == BLOCKS
     assert reports_a_second(5) > 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_simulated_card_never_holds_more_than_itself_and_every_trial_runs_or_fails(way: str) -> None:
+    cards = next(iter(CLUSTERS.values()))
+    trials = draw_trials(0, 140)
+
+    outcome = Simulation(trials, cards, WAYS[way](cards)).run()
+
+    assert len(outcome.runs) + outcome.failed == len(trials)
+    assert 0 < outcome.idle_before_end <= outcome.idle < 1
+    for run in outcome.runs:
+        beside = [one for one in outcome.runs if one.card == run.card and one.began <= run.began < one.ended]
+        assert sum(one.share.gpus for one in beside) <= 1
+        assert sum(one.share.vram_gb for one in beside) <= cards[run.card].gb
+
+
+def test_first_come_is_first_served_and_only_hpo_splits_what_no_card_holds() -> None:
+    cards = next(iter(CLUSTERS.values()))
+    trials = draw_trials(0)
+
+    first, own = (Simulation(trials, cards, WAYS[way](cards)).run() for way in (FIRST_COME, OWN))
+
+    began = [run.began for run in sorted(first.runs, key=lambda run: trials.index(run.trial))]
+    assert began == sorted(began)
+    assert first.failed > own.failed == 0
+
+
+def test_a_simulated_trial_goes_where_ray_puts_it() -> None:
+    cards = next(iter(CLUSTERS.values()))
+    hpo, free = WAYS[OWN](cards), [Free(12, 1, 12), Free(16, 1, 8)]
+
+    # Seen with Ray 2.60 on two nodes with these resources.
+    assert hpo.pick(free, Share(12, 1, 8)) == 0
+    free[0].take(Share(3, 0.25, 2))
+    assert hpo.pick(free, Share(3, 0.25, 2)) == 1
+
+
+def test_the_memory_of_every_paper_backbone_is_known() -> None:
+    assert set(placement.needs()) == {(backbone, mode) for backbone in PAPER_BACKBONES for mode in FREEZE_MODES}

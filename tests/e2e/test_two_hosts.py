@@ -139,13 +139,11 @@ def s3(host: Host) -> Iterator[dict[str, str]]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     server = [str(Path(sys.executable).with_name("moto_server")), "-H", host.address, "-p", "5555"]
-    process = subprocess.Popen(
-        ["ip", "netns", "exec", host.namespace, *server], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([*host.inside, *server], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     make = "import s3fs; s3fs.S3FileSystem(config_kwargs={'retries': {'max_attempts': 20}}).mkdir('bucket')"
     try:
         subprocess.run(
-            ["ip", "netns", "exec", host.namespace, sys.executable, "-c", make],
+            [*host.inside, sys.executable, "-c", make],
             env={**os.environ, **environment},
             check=True,
         )

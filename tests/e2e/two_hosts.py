@@ -1,6 +1,6 @@
-"""Two hosts on a switch, made of network namespaces: neither sees the other's files.
+"""Two hosts on a switch, made of namespaces: neither sees the other's processes or files.
 
-Each host has an address, a home, a data folder and a Ray folder of its own. Needs root and iproute2.
+Each host has an address, a home, a data folder and a Ray folder of its own. Needs root, iproute2 and util-linux.
 """
 
 import os
@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 HPO = Path(sys.executable).with_name("hpo")
 
@@ -28,12 +30,17 @@ class Host:
     folder: Path
     """Where it works; its home and data lie below."""
     ray_folder: Path
-    hidden: Path
-    """The other host's folder, which this one does not see."""
+    init: int
+    """The process that holds its namespaces."""
     has_code: bool
     """Whether this project's own backbones for tests can be imported here."""
     environment: dict[str, str] = field(default_factory=dict)
     """What all its commands find besides."""
+
+    @property
+    def inside(self) -> list[str]:
+        """What runs a command on this host."""
+        return ["nsenter", "--target", str(self.init), "--net", "--pid", "--mount", f"--wd={self.folder}"]
 
     def start(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Start `hpo` on this host, with what is in `environment` besides."""
@@ -46,9 +53,8 @@ class Host:
             **self.environment,
             **(environment or {}),
         }
-        hide = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
         return subprocess.Popen(
-            ["ip", "netns", "exec", self.namespace, "sh", "-c", hide, str(self.hidden), str(HPO), *arguments],
+            [*self.inside, str(HPO), *arguments],
             cwd=self.folder,
             env=inherited | own,
             stdin=subprocess.DEVNULL,
@@ -77,7 +83,13 @@ class Host:
     def pids(self) -> list[int]:
         """Return its processes."""
         found = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=True)
-        return [int(pid) for pid in found.stdout.split()]
+        return [pid for pid in map(int, found.stdout.split()) if pid not in (self.init, self.shell)]
+
+    @property
+    def shell(self) -> int:
+        """The parent of `init`."""
+        parent = psutil.Process(self.init).parent()
+        return parent.pid if parent is not None else 0
 
 
 @dataclass(frozen=True)
@@ -100,8 +112,9 @@ class Network:
 def missing() -> str | None:
     """Return what keeps this machine from having network namespaces; None: nothing."""
     if os.geteuid() != 0:
-        return "network namespaces need root"
-    return None if shutil.which("ip") else "network namespaces need iproute2"
+        return "making hosts needs root"
+    programs = [name for name in ("ip", "nsenter", "unshare") if shutil.which(name) is None]
+    return f"hosts need {', '.join(programs)}" if programs else None
 
 
 @contextmanager
@@ -124,6 +137,7 @@ def two_hosts(folder: Path) -> Iterator[Network]:
         finally:
             for host in hosts.values():
                 host.kill()
+                os.kill(host.shell, signal.SIGKILL)
             for name in names.values():
                 subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
@@ -136,9 +150,15 @@ def _plug_in(role: str, address: str, names: dict[str, str], folder: Path, ray_f
     _ip("-n", name, "link", "set", "eth0", "up")
     (folder / "home").mkdir(parents=True)
     ray_folder.mkdir()
+    unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "infinity"]
+    shell = psutil.Popen(["ip", "netns", "exec", name, *unshare])
+    while not (children := shell.children()):
+        time.sleep(0.05)
+    host = Host(name, address, folder, ray_folder, children[0].pid, has_code=role == "head")
     hidden = folder.with_name("node" if role == "head" else "head")
     hidden.mkdir(exist_ok=True)
-    return Host(name, address, folder, ray_folder, hidden, has_code=role == "head")
+    subprocess.run([*host.inside, "mount", "-t", "tmpfs", "tmpfs", str(hidden)], check=True)
+    return host
 
 
 def _ip(*arguments: str) -> None:
