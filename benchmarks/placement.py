@@ -227,7 +227,8 @@ class Own:
 
     def __init__(self, cards: Sequence[Card], *, in_order: bool = False) -> None:
         self.in_order = in_order
-        self._placement = place(RunOptions(trials=TRIALS), [Node(card.cpus, 1, card.gb) for card in cards])
+        nodes = [Node(card.cpus, 1, card.gb, str(index)) for index, card in enumerate(cards)]
+        self._placement = place(RunOptions(trials=TRIALS), nodes)
 
     def ask(self, trial: Trial) -> Share | None:
         """Ask for what hpo asks for; it splits batches that fit on no card."""
@@ -238,7 +239,7 @@ class Own:
         """Draw when hpo does; in order, when none waits and some card has room."""
         if self.in_order:
             return not waiting and any(card.gpus >= FROZEN_SHARE - ROUNDING for card in free)
-        return self._placement.has_room([run.share for run in running], [run.share for run in waiting])
+        return self._placement.has_room([(run.share, str(run.card)) for run in running], [run.share for run in waiting])
 
     def pick(self, free: Sequence[Free], share: Share) -> int | None:
         """Pick as Ray does."""

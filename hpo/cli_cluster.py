@@ -154,7 +154,7 @@ def doctor(
         for check in checks:
             words = f"{check.words}: {check.mend}" if check.mend else check.words
             table.add_row(check.verdict, check.name, check.where, words)
-        _console().print(table)
+        _console(piped_width=1000).print(table)
     if worst(checks) == "fail":
         raise typer.Exit(1)
 
@@ -165,8 +165,8 @@ def _parts(cpus: int | None, gpus: int | None, vram_gb: float | None) -> "tuple[
     return parts(cards(), os.cpu_count() or 1, cpus=cpus, gpus=gpus, vram_gb=vram_gb)
 
 
-def _console() -> Console:
-    return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 160)
+def _console(piped_width: int = 160) -> Console:
+    return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else piped_width)
 
 
 def _print_json(document: dict[str, object]) -> None:

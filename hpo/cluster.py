@@ -26,6 +26,9 @@ _START_S = 120.0
 _GRACE_S = 10.0
 _OUTSIDE = "192.0.2.1"
 """An address kept for documentation (RFC 5737), which no packet is sent to."""
+_PATIENCE = {"grpc_keepalive_timeout_ms": 120_000}
+"""Where the network hangs, a node's process would close its connections after 20 s without the driver's learning of it,
+which then waits for minutes; a node that is away for longer than this has long been given up."""
 _LOOPBACK_RAY = (
     "from ray._private import services; services.resolve_ip_for_localhost = str;"
     " from ray.scripts.scripts import main; main()"
@@ -77,7 +80,8 @@ def start_head(node_ip: str, port: int, offered: Sequence[Part]) -> str:
     if joining.read_token() is None:
         joining.keep_token(secrets.token_hex(32))
     with _all_or_nothing(place):
-        _start(["--head", "--port", str(port), "--include-dashboard", "false"], offered[0], place)
+        settings = ["--include-dashboard", "false", "--system-config", json.dumps(_PATIENCE)]
+        _start(["--head", "--port", str(port), *settings], offered[0], place)
         for part in offered[1:]:
             _start(["--address", place.cluster], part, place)
     return place.cluster

@@ -13,7 +13,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 from ray.exceptions import RayError
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import NullPool, create_engine, inspect, text
 
 from hpo import nodes
 from hpo.checkpoints import can_read, write_probe
@@ -55,9 +55,9 @@ def examine(address: str, data_dir: str | None, url: str, studies: Path, checkpo
 
     `data_dir` None: each machine's own default; `checkpoints` None: each study's own folder, which is not looked at.
     """
-    found = [database(url), disk("studies", studies), port(), token()]
+    found = [database(url, studies), disk("studies", studies), port(), token()]
     if address == "local":
-        return [*machine(nodes.own_facts(data_dir), data_dir, checkpoints), *found]
+        return [*machine(data_dir, checkpoints), *found]
     try:
         with nodes.joined(address) as cluster:
             return [versions(), *found, *_on_cluster(cluster, data_dir, checkpoints)]
@@ -65,12 +65,12 @@ def examine(address: str, data_dir: str | None, url: str, studies: Path, checkpo
         return [versions(), *found, Check("cluster", address, "fail", str(error))]
 
 
-def machine(facts: nodes.NodeFacts, data_dir: str | None, checkpoints: str | None) -> list[Check]:
-    """Look at the machine that this runs on, and that `facts` are of."""
+def machine(data_dir: str | None, checkpoints: str | None) -> list[Check]:
+    """Look at the machine that this runs on."""
     root = data_root(data_dir)
     return [
         versions(),
-        gpus(facts),
+        gpus(nodes.own_facts(data_dir)),
         disk("data folder", root),
         data(root),
         weights(root),
@@ -89,7 +89,7 @@ def versions() -> Check:
     try:
         asked = [Requirement(line) for line in importlib.metadata.requires("hpo") or []]
     except importlib.metadata.PackageNotFoundError:
-        return Check(name, "here", "warn", f"Python {python}; hpo runs from its source", "pip install it")
+        return Check(name, "here", "warn", f"Python {python}; hpo runs from its source", "`pip install` it")
     wrong = []
     for requirement in asked:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
@@ -101,7 +101,11 @@ def versions() -> Check:
                 wrong.append(f"{requirement.name}{requirement.specifier} (here: {version})")
     if wrong:
         return Check(
-            name, "here", "fail", f"Python {python}; too old or missing: {', '.join(wrong)}", "pip install them"
+            name,
+            "here",
+            "fail",
+            f"Python {python}; too old or missing: {', '.join(wrong)}",
+            "`pip install --upgrade` them",
         )
     told = ", ".join(f"{package} {version}" for package, version in nodes.own_versions().items())
     return Check(name, "here", "pass", told)
@@ -149,23 +153,25 @@ def weights(root: Path) -> Check:
     return Check("weights", "here", "warn", f"none in {folder} yet", "they are downloaded at their first use")
 
 
-def database(url: str) -> Check:
+def database(url: str, studies: Path) -> Check:
     """See whether the database opens and can be written to; one that is not there yet is not made."""
     if missing_sqlite_file(url):
+        folder = Path(url.removeprefix("sqlite:///")).absolute().parent
+        if not folder.exists() and folder != studies:
+            return Check("database", "here", "fail", f"{folder}, its folder, is not there", f"mkdir -p {folder}")
         return Check("database", "here", "pass", f"{url} will be created")
     try:
         with opening(url):
-            engine = create_engine(url)
+            engine = create_engine(url, poolclass=NullPool)
             with engine.connect() as connection:
                 if engine.dialect.name == "sqlite":
+                    # Otherwise it would keep the table at once.
                     connection.execute(text("BEGIN IMMEDIATE"))
-                else:
-                    probe = f"hpo_doctor_{uuid.uuid4().hex[:8]}"
-                    connection.execute(text(f"CREATE TABLE {probe} (x INTEGER)"))
-                    connection.execute(text(f"DROP TABLE {probe}"))
+                probe = f"hpo_doctor_{uuid.uuid4().hex[:8]}"
+                connection.execute(text(f"CREATE TABLE {probe} (x INTEGER)"))
+                connection.execute(text(f"DROP TABLE {probe}"))
                 connection.rollback()
                 tables = inspect(connection).get_table_names()
-            engine.dispose()
     except HpoError as error:
         return Check("database", "here", "fail", str(error).rstrip("."), "mend it, or --storage names another")
     kind = "holds studies" if "studies" in tables else "empty"
@@ -233,7 +239,7 @@ def _on_cluster(cluster: str, data_dir: str | None, checkpoints: str | None) -> 
     found += [Check("same versions", cluster, "fail", line, mend) for line in different]
     if not different:
         found.append(Check("same versions", cluster, "pass", "Python, Ray, torch and hpo are the same on all nodes"))
-    looked = nodes.each_node(_machine_there, data_dir, checkpoints)
+    looked = nodes.each_node(machine, data_dir, checkpoints)
     for one in known:
         where, answer = nodes.describe(one), looked.get(one.node_id, nodes.NodeError("it is gone"))
         if isinstance(answer, nodes.NodeError):
@@ -242,7 +248,3 @@ def _on_cluster(cluster: str, data_dir: str | None, checkpoints: str | None) -> 
             found += [dataclasses.replace(check, where=where) for check in answer]
         found.append(clock(one.node_id, where))
     return found
-
-
-def _machine_there(data_dir: str | None, checkpoints: str | None) -> list[Check]:
-    return machine(nodes.own_facts(data_dir), data_dir, checkpoints)

@@ -36,6 +36,8 @@ class Node:
     gpus: float = 0.0
     vram_gb: float = 0.0
     """Memory of all its GPUs, in GiB; 0: it does not say."""
+    address: str = ""
+    """Its machine's."""
 
     @property
     def card_gb(self) -> float:
@@ -45,7 +47,9 @@ class Node:
 
 def as_node(resources: Mapping[str, float]) -> Node:
     """Return a node from Ray's own words."""
-    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0), resources.get(VRAM, 0.0))
+    # Ray gives each node a resource that is named for its machine's address.
+    addresses = (name.removeprefix("node:") for name in resources if name.startswith("node:") and "__" not in name)
+    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0), resources.get(VRAM, 0.0), next(addresses, ""))
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,10 @@ class Placement:
         asked_gb = holds if share.gpus >= 1 else min(float(asked), holds)
         return Fit(dataclasses.replace(share, vram_gb=asked_gb), images if images < batch_size else None)
 
-    def has_room(self, running: Iterable[Share], waiting: Sequence[Share]) -> bool:
+    def has_room(self, running: Iterable[tuple[Share, str | None]], waiting: Sequence[Share]) -> bool:
         """Return whether another trial, be it a frozen one, could start now; Ray knows of the CPUs.
 
+        Of a running trial the machine's address counts where it is known: Ray does not pick the card that fits best.
         A trial that waits for a card keeps that card: no later one is drawn to overtake it there, but the others go on.
         """
         running = list(running)
@@ -134,8 +139,10 @@ class Placement:
         if not self.frozen.gpus:
             return True
         free = [_Free(node.gpus, node.vram_gb) for node in self.nodes if node.gpus]
-        for share in sorted(running, key=lambda share: (share.gpus, share.vram_gb), reverse=True):
-            _tightest(free, share).take(share)
+        known_first = sorted(running, key=lambda one: (one[1] is not None, one[0].gpus, one[0].vram_gb), reverse=True)
+        for share, address in known_first:
+            there = [free[i] for i, node in enumerate(self._with_gpus) if node.address == address] or free
+            _tightest(there, share).take(share)
         for share in waiting:
             card = _tightest(free, share)
             if card.holds(share):

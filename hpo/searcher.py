@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
@@ -39,6 +39,8 @@ class _Given:
     share: Share
     waits: bool = True
     """Whether it still waits for a machine."""
+    address: str | None = None
+    """Of the machine that it runs on, once it has reported."""
 
 
 class LedgerSearch(Searcher):
@@ -75,9 +77,10 @@ class LedgerSearch(Searcher):
         study = next((study for study in self._studies if study.left), None)
         if self._is_over or (study is None and not any(study.open for study in self._studies)):
             return str(Searcher.FINISHED)
-        shares = {waits: [one.share for one in self._given.values() if one.waits is waits] for waits in (True, False)}
+        running = [(one.share, one.address) for one in self._given.values() if not one.waits]
+        waiting = [one.share for one in self._given.values() if one.waits]
         # A trial that had to wait for a GPU would be drawn without what the running ones teach.
-        if study is None or not self.placement.has_room(shares[False], shares[True]):
+        if study is None or not self.placement.has_room(running, waiting):
             return None
         handout = study.hand_out(self.placement)
         self._given[trial_id] = _Given(study, handout.assignment.number, handout.fit.share)
@@ -90,6 +93,7 @@ class LedgerSearch(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record an epoch after which the trial goes on."""
         given = self._given[trial_id]
+        given.address = result["host"]
         given.study.record(given.number, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -155,7 +159,8 @@ class RunWatch(Callback):
         elif isinstance(error, RayActorError) and not _ray_answers():
             self._search.stop(HpoError(_RAY_DIED))
         else:
-            self._search.fail(trial.trial_id, _described(error), lost=_NODE_DIED in str(error))
+            lost = isinstance(error, ActorUnavailableError) or _NODE_DIED in str(error)
+            self._search.fail(trial.trial_id, _described(error), lost=lost)
 
     def _look_at_nodes(self) -> None:
         nodes = {node["NodeID"]: node for node in alive()}

@@ -1,4 +1,4 @@
-"""`hpo cluster`: the parts that decide, and two nodes on loopback that are started, joined, seen and stopped for real."""
+"""`hpo cluster`: the parts that decide, and two nodes on loopback, started, joined, seen and stopped for real."""
 
 import json
 import os
