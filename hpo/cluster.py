@@ -17,9 +17,8 @@ from ray._private.state import available_resources_per_node
 from hpo import joining
 from hpo.errors import HpoError, UsageError
 from hpo.gpus import Part, label_of, name_of
-from hpo.nodes import joined
 from hpo.placement import VRAM
-from hpo.session import GPU_LABEL
+from hpo.session import GPU_LABEL, ray_session
 
 _START_S = 120.0
 """Ray starts within 10 s on two busy cores."""
@@ -110,7 +109,7 @@ def nodes(address: str) -> tuple[str, list[NodeRow]]:
     Raises:
         UsageError: There is no such cluster, or this machine is none of its nodes.
     """
-    with joined(address) as found:
+    with ray_session(address) as found:
         free = available_resources_per_node()
         rows = [_row(node, free.get(node["NodeID"])) for node in ray.nodes()]
     return found, sorted(rows, key=lambda row: (not row.alive, row.address))

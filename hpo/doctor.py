@@ -20,6 +20,7 @@ from hpo.checkpoints import can_read, write_probe
 from hpo.errors import HpoError, UsageError
 from hpo.gpus import cards
 from hpo.joining import live_nodes, token_path
+from hpo.session import ray_session
 from hpo.storage import missing_sqlite_file, opening
 from trainables.config import data_root
 
@@ -59,7 +60,7 @@ def examine(address: str, data_dir: str | None, url: str, studies: Path, checkpo
     if address == "local":
         return [*machine(data_dir, checkpoints), *found]
     try:
-        with nodes.joined(address) as cluster:
+        with ray_session(address) as cluster:
             return [versions(), *found, *_on_cluster(cluster, data_dir, checkpoints)]
     except UsageError as error:
         return [versions(), *found, Check("cluster", address, "fail", str(error))]

@@ -2,30 +2,23 @@
 
 import contextlib
 import importlib.metadata
-import logging
 import os
 import platform
 import shutil
-import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 from ray import cloudpickle
-from ray._private import ray_constants
-from ray._private.authentication.authentication_token_setup import _enable_token_auth
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hpo.errors import UsageError
 from hpo.gpus import name_of
-from hpo.joining import check_answers, is_loopback, read_token, resolve, why_refused
 from hpo.placement import VRAM
 from hpo.session import GPU_LABEL, alive
 
@@ -70,33 +63,6 @@ class NodeFacts:
     """Its time when it answered, in seconds since 1970."""
     error: str | None = None
     """Why it did not answer, and what is above is Ray's word alone; None: it did."""
-
-
-@contextmanager
-def joined(address: str) -> Iterator[str]:
-    """Connect to a running cluster (``auto``, HOST:PORT) as one of its nodes, and yield its address.
-
-    Raises:
-        UsageError: There is no cluster at `address`, it refuses this process, or this machine is none of its nodes.
-    """
-    address = resolve(address)
-    if address == "auto":
-        raise UsageError(why_refused("Could not find any running Ray instance", address))
-    check_answers(address, as_driver=True)
-    if read_token():
-        _enable_token_auth()
-    # Otherwise Ray takes 127.0.0.1 for this machine's address in the network, where such a cluster does not listen.
-    ray_constants.ENABLE_RAY_CLUSTER = not is_loopback(address)
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-            raise UsageError(why_refused(f"{error}\n{error.__cause__ or ''}", address)) from error
-        signal.signal(signal.SIGTERM, handler)
-        yield address
-    finally:
-        ray.shutdown()
 
 
 def each_node(function: Callable[..., T], *args: object, timeout_s: float = TIMEOUT_S) -> dict[str, T | NodeError]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
-from ray.exceptions import AuthenticationError
+from ray._private.authentication.authentication_token_setup import _enable_token_auth
+from ray.exceptions import RayError
 
 from hpo.errors import UsageError
-from hpo.gpus import cards
-from hpo.joining import why_refused
+from hpo.gpus import cards, name_of
+from hpo.joining import check_answers, is_loopback, read_token, resolve, why_refused
 from hpo.placement import VRAM, Node, as_node
 
 LOOKAHEAD = 64
@@ -26,15 +26,15 @@ GPU_LABEL = "hpo/gpu"
 
 
 @contextmanager
-def ray_session(address: str, modules: Sequence[Path] = ()) -> Iterator[None]:
-    """Start Ray (``local``) or join a running cluster (``auto``, HOST:PORT).
+def ray_session(address: str, modules: Sequence[Path] = ()) -> Iterator[str]:
+    """Start Ray (``local``) or join a running cluster (``auto``, HOST:PORT), and yield the address.
 
     Args:
         address: Where.
         modules: Packages, folders or single files, that every node of a cluster is sent.
 
     Raises:
-        UsageError: There is no cluster at `address`, or it refuses this process.
+        UsageError: There is no cluster at `address`, it refuses this process, or this machine is none of its nodes.
     """
     # Tune's own handler would swallow the first Ctrl-C; its loggers would write files that nobody reads.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
@@ -47,9 +47,12 @@ def ray_session(address: str, modules: Sequence[Path] = ()) -> Iterator[None]:
     # Ray takes SIGTERM for itself when it starts.
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _connect(address, modules)
+        if address == "local":
+            _start_here()
+        else:
+            address = _join(address, modules)
         signal.signal(signal.SIGTERM, handler)
-        yield
+        yield address
     finally:
         ray.shutdown()
 
@@ -65,30 +68,41 @@ def nodes() -> list[Node]:
 
 
 def named(node: dict[str, Any]) -> str:
-    """Return what a person calls one of Ray's nodes: ``192.168.1.7 (NVIDIA-GeForce-RTX-2070, 8 GB)``."""
-    about = [node["Labels"].get(GPU_LABEL, ""), f"{memory:g} GB" if (memory := node["Resources"].get(VRAM)) else ""]
+    """Return what a person calls one of Ray's nodes: ``192.168.1.7 (NVIDIA GeForce RTX 2070, 8 GB)``."""
+    about = [
+        name_of(node["Labels"].get(GPU_LABEL, "")),
+        f"{memory:g} GB" if (memory := node["Resources"].get(VRAM)) else "",
+    ]
     known = ", ".join(filter(None, about))
     return f"{node['NodeManagerAddress']} ({known})" if known else str(node["NodeManagerAddress"])
 
 
-def _connect(address: str, modules: Sequence[Path]) -> None:
-    local = address == "local"
+def _start_here() -> None:
     # Where Ray takes clusters for impossible, as on macOS, it listens on loopback alone; there is no other way to that.
-    ray_constants.ENABLE_RAY_CLUSTER = not local
-    place: dict[str, Any] = {"resources": _memory_here()} if local else {}
-    if not local:
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-        place = {"runtime_env": {"py_modules": [str(module) for module in modules]}}
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    _init("local", include_dashboard=False, resources=_memory_here())
+
+
+def _join(address: str, modules: Sequence[Path]) -> str:
+    """Connect to a running cluster and return its address."""
+    address = resolve(address)
+    if address != "auto":
+        # Ray itself would try a wrong address for minutes.
+        check_answers(address, as_driver=True)
+    if read_token():
+        _enable_token_auth()
+    # Otherwise Ray takes 127.0.0.1 for this machine's address in the network, where such a cluster does not listen.
+    ray_constants.ENABLE_RAY_CLUSTER = not is_loopback(address)
+    _init(address, runtime_env={"py_modules": [str(module) for module in modules]} if modules else None)
+    return address
+
+
+def _init(address: str, **settings: Any) -> None:
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False if local else None,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            **place,
-        )
-    except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
-        raise UsageError(f"--address {address}: {why_refused(str(error), address)}") from error
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **settings)
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        words = why_refused(f"{error}\n{error.__cause__ or ''}", address)
+        raise UsageError(f"--address {address}: {words}") from error
 
 
 def _memory_here() -> dict[str, float]:

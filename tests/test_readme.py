@@ -59,9 +59,10 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "HPO_DATA_DIR": str(folder / "data")}
 
 
-def run(folder: Path, command: str, *extra: str) -> str:
+def run(folder: Path, command: str, *extra: str, home: Path | None = None) -> str:
     arguments = [*shlex.split(command), *extra]
-    done = subprocess.run(arguments, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=300)
+    own = environment(folder) | ({"HOME": str(home)} if home else {})
+    done = subprocess.run(arguments, cwd=folder, env=own, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -72,12 +73,13 @@ def test_every_command_of_the_readme_is_known_here() -> None:
     assert kinds == {
         *(f"make {target}" for target in ("demo", "test")),
         *(f"hpo {name}" for name in ("run", "resume", "status", "export", "retrain", "dashboard", "delete")),
+        *(f"hpo {name}" for name in ("cluster", "doctor")),
     }
 
 
 def test_the_studys_commands_run_in_the_readmes_order(folder: Path) -> None:
     for command in COMMANDS:
-        if "simclr" in command or not command.startswith("hpo ") or command.startswith("hpo dashboard"):
+        if ("demo" not in command and command != "hpo status") or command.startswith(("make ", "hpo dashboard")):
             continue
         target = command.replace("--trials 14", "--trials 4").replace("--seeds 3", "--seeds 2")
         if command.startswith("hpo delete"):
@@ -130,6 +132,30 @@ def test_the_first_study_of_the_readme_runs_on_pets_with_the_simclr_encoder(fold
     assert "study simclr-pets: 1 COMPLETE" in out
     assert "held-out test accuracy" in out
     assert (folder / "studies" / "simclr-pets" / "final" / "confusion_matrix.png").exists()
+
+
+def test_the_commands_of_two_machines_run_on_one(folder: Path, tmp_path: Path) -> None:
+    (block,) = (
+        block for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "hpo cluster head" in block
+    )
+    tiny = " ".join(f"--backbone tests.tiny_backbone:{name}" for name in ("tiny", "tinier"))
+    smaller = {
+        "cluster head": "cluster head --node-ip 127.0.0.1 --port 16379 --cpus 2 --gpus 0",
+        "--backbone all --trials 60": f"{tiny} --dataset digits --image-size 16 --space small.toml --trials 1",
+    }
+    printed = {}
+    for line in block.splitlines():
+        command = line.removeprefix("$ ")
+        for asked, scaled in smaller.items():
+            command = command.replace(asked, scaled)
+        printed[line.removeprefix("$ ")] = run(folder, command, home=tmp_path)
+
+    assert "hpo cluster join 127.0.0.1:16379" in printed["hpo cluster head"]
+    assert "127.0.0.1  yes" in printed["hpo cluster status"]
+    assert "pass     token" in printed["hpo doctor"]
+    table = printed["hpo run --backbone all --trials 60 --address auto"].splitlines()[-2:]
+    assert {line.split()[1] for line in table} == {f"tests.tiny_backbone:{name}" for name in ("tiny", "tinier")}
+    assert "stopped this machine's part of the cluster" in printed["hpo cluster stop"]
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])

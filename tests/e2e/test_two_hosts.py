@@ -26,11 +26,11 @@ PORT = "6379"
 SPACE = """
 [parameters]
 learning_rate = {{ low = 1e-4, high = 1e-2, log = true }}
-batch_size = {{ choices = [16, 32] }}
+batch_size = {{ choices = {sizes} }}
 epochs = {epochs}
 freeze_mode = "none"
 """
-QUICK, LONG = SPACE.format(epochs=1), SPACE.format(epochs=40)
+QUICK, LONG = SPACE.format(sizes=[16, 32], epochs=1), SPACE.format(sizes=[32], epochs=40)
 WAIT_S = 150.0
 
 
@@ -179,7 +179,7 @@ def test_a_study_runs_on_both_hosts_with_nothing_on_the_smaller_card_that_it_can
 
 
 def test_a_cut_of_twenty_seconds_loses_nothing(cluster: Network) -> None:
-    process = cluster.head.start(*asked(cluster, "cut", LONG, 4, "--no-asha"))
+    process = cluster.head.start(*asked(cluster, "cut", LONG, 3, "--no-asha"))
     wait_for(process, lambda: trains_on(cluster, "cut", cluster.node))
 
     cluster.cut()
@@ -187,11 +187,11 @@ def test_a_cut_of_twenty_seconds_loses_nothing(cluster: Network) -> None:
     cluster.mend()
 
     end(process)
-    assert_all_is_there(cluster, "cut", 4)
+    assert_all_is_there(cluster, "cut", 3)
 
 
 def test_a_node_that_dies_is_told_and_may_join_again(cluster: Network) -> None:
-    process = cluster.head.start(*asked(cluster, "dies", LONG, 5, "--no-asha"))
+    process = cluster.head.start(*asked(cluster, "dies", LONG, 4, "--no-asha"))
     wait_for(process, lambda: trains_on(cluster, "dies", cluster.node))
 
     cluster.node.kill()
@@ -201,7 +201,7 @@ def test_a_node_that_dies_is_told_and_may_join_again(cluster: Network) -> None:
     err = end(process)
     assert f"node {cluster.node.address}" in err
     assert "is gone; its trials go on elsewhere" in err
-    assert_all_is_there(cluster, "dies", 5)
+    assert_all_is_there(cluster, "dies", 4)
 
 
 def rejoin(network: Network) -> None:
@@ -210,7 +210,7 @@ def rejoin(network: Network) -> None:
 
 
 def test_the_head_dies_and_the_study_goes_on_with_a_new_one_where_each_trial_was(cluster: Network) -> None:
-    command = asked(cluster, "beheaded", LONG, 4, "--no-asha")
+    command = asked(cluster, "beheaded", LONG, 3, "--no-asha")
     process = cluster.head.start(*command)
     wait_for(
         process,
@@ -225,7 +225,7 @@ def test_the_head_dies_and_the_study_goes_on_with_a_new_one_where_each_trial_was
     _, err = cluster.head.hpo("resume", "beheaded")
 
     assert "starts again from epoch 0" not in err
-    assert_all_is_there(cluster, "beheaded", 4)
+    assert_all_is_there(cluster, "beheaded", 3)
     for trial in trials(cluster, "beheaded"):
         assert before.get(trial.number, {}).items() <= trial.intermediate_values.items()
 
@@ -238,7 +238,7 @@ def test_a_trial_moves_with_its_checkpoint_in_s3_to_the_other_host(network: Netw
             host.environment.update(environment)
         join(network, start_head(network))
         process = network.head.start(
-            *asked(network, "moves", LONG, 3, "--no-asha", "--checkpoints", "s3://bucket/checkpoints")
+            *asked(network, "moves", LONG, 2, "--no-asha", "--checkpoints", "s3://bucket/checkpoints")
         )
         wait_for(process, lambda: trains_on(network, "moves", network.node, 5))
 
@@ -247,5 +247,5 @@ def test_a_trial_moves_with_its_checkpoint_in_s3_to_the_other_host(network: Netw
         err = end(process)
         assert "checkpoints in s3://bucket/checkpoints/moves, which all nodes share" in err
         assert "starts again from epoch 0" not in err
-        assert_all_is_there(network, "moves", 3)
+        assert_all_is_there(network, "moves", 2)
         assert {trial.user_attrs["host"] for trial in trials(network, "moves")} == {network.head.address}
