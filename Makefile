@@ -29,6 +29,8 @@ chaos: .venv/.installed
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks.driver
 	$(BIN)/python -m benchmarks.precision
+	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.placement
 	$(BIN)/python -m benchmarks.efficiency
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.study

@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +59,14 @@ class CheckpointStore:
         """Forget the state of trial `number`, if there is one."""
         for name in (self._name(number), self._partial(number)):
             filesystem, path = fsspec.core.url_to_fs(name)
-            if filesystem.exists(path):
+            # Asking first would ask a listing that may be older than the file.
+            with suppress(FileNotFoundError):
                 filesystem.rm_file(path)
 
     def keep_only(self, numbers: Collection[int]) -> None:
         """Forget the states of all trials but `numbers`, which a kill may have left behind."""
         filesystem, folder = fsspec.core.url_to_fs(self.uri)
+        filesystem.invalidate_cache()
         for path in filesystem.glob(f"{folder}/trial-*"):
             if int(path.rpartition("/trial-")[2].partition(".")[0]) not in numbers:
                 filesystem.rm_file(path)
@@ -122,21 +125,19 @@ def write_probe(uri: str, token: str, make_folder: bool) -> str:
         OSError: It cannot be written there.
     """
     me = secrets.token_hex(8)
-    filesystem, folder = fsspec.core.url_to_fs(uri)
-    if "://" not in uri:
-        if not make_folder and not Path(uri).parent.is_dir():
-            raise FileNotFoundError(uri)
-        Path(uri).mkdir(parents=True, exist_ok=True)
-    filesystem.pipe_file(f"{folder}/.probe-{token}-{me}", me.encode())
+    if not make_folder and not Path(uri).parent.is_dir():
+        raise FileNotFoundError(uri)
+    with fsspec.open(f"{uri}/.probe-{token}-{me}", "wb") as file:
+        file.write(me.encode())
     return me
 
 
-def can_read(uri: str, probe: str) -> bool:
-    """Return whether this machine finds the probe that another one wrote, and remove it."""
+def take_probes(uri: str, token: str) -> set[str]:
+    """Return what tells the probes apart that this machine finds there, and remove them."""
     filesystem, folder = fsspec.core.url_to_fs(uri)
-    path = f"{folder}/.probe-{probe}"
     filesystem.invalidate_cache()
-    found = bool(filesystem.exists(path))
-    if found:
-        filesystem.rm_file(path)
-    return found
+    found = {path: path.rpartition("-")[2] for path in filesystem.glob(f"{folder}/.probe-{token}-*")}
+    for path in found:
+        with suppress(FileNotFoundError):
+            filesystem.rm_file(path)
+    return set(found.values())

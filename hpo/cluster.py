@@ -17,7 +17,7 @@ from ray._private.state import available_resources_per_node
 from hpo import joining
 from hpo.errors import HpoError, UsageError
 from hpo.gpus import Part, label_of, name_of
-from hpo.placement import VRAM
+from hpo.placement import VRAM, registered
 from hpo.session import GPU_LABEL, ray_session
 
 _START_S = 120.0
@@ -190,7 +190,7 @@ def _offering(part: Part) -> list[str]:
     if part.cpus is not None:
         told += ["--num-cpus", str(part.cpus)]
     if part.vram_gb:
-        told += ["--resources", json.dumps({VRAM: round(part.vram_gb, 2)})]
+        told += ["--resources", json.dumps({VRAM: registered(part.vram_gb)})]
     if part.name:
         told += ["--labels", f"{GPU_LABEL}={label_of(part.name)}"]
     return told

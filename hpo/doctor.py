@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from sqlalchemy import NullPool, create_engine, inspect, text
 
 from hpo import nodes
-from hpo.checkpoints import can_read, write_probe
+from hpo.checkpoints import take_probes, write_probe
 from hpo.errors import HpoError, UsageError
 from hpo.gpus import cards
 from hpo.joining import live_nodes, token_path
@@ -183,7 +183,8 @@ def place(uri: str) -> Check:
     """Write, read and remove a small file where checkpoints are to be kept."""
     name, mark = "checkpoints", uuid.uuid4().hex
     try:
-        same = can_read(uri, f"{mark}-{write_probe(uri, mark, make_folder=True)}")
+        written = write_probe(uri, mark, make_folder=True)
+        same = written in take_probes(uri, mark)
     except Exception as error:  # noqa: BLE001 - each file system raises its own
         words = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return Check(name, "here", "fail", f"{uri} cannot be used ({words})", "mend it, or name another place")

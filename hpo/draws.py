@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
-from hpo.errors import HpoError
+from hpo.errors import NothingFitsError
 from hpo.spec import Sampler, StudySpec
 from search_spaces import SearchSpace
 
@@ -61,7 +61,7 @@ class Draws:
         """Return the parameters of trial `number` and what they were drawn from; the same when asked again.
 
         Raises:
-            HpoError: All that was drawn was refused by `accept`.
+            NothingFitsError: All that was drawn was refused by `accept`.
         """
         if number not in self._ids:
             self._ids[number] = self._draw(number, accept)
@@ -79,7 +79,10 @@ class Draws:
                 return int(trial._trial_id)
             # A sampler learns nothing from a failed trial, so that what was refused leaves no trace.
             self._study.tell(trial, state=TrialState.FAIL)
-        raise HpoError(f"none of {REFUSALS} configurations drawn for trial {number} can be run on these machines.")
+        raise NothingFitsError(
+            f"none of {REFUSALS} configurations drawn for trial {number} fits on these machines: lower batch sizes or"
+            " --image-size, freeze more, or add a larger card"
+        )
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Let the sampler know an epoch of a trial."""

@@ -17,6 +17,10 @@ class NoSpaceError(HpoError):
     """A checkpoint cannot be written for lack of room."""
 
 
+class NothingFitsError(HpoError):
+    """No configuration of a study's search space fits on the machines that it has."""
+
+
 class UsageError(HpoError):
     """Something the user gave cannot be used, and nothing was created."""
 

@@ -1,6 +1,5 @@
 """What a trial asks of the cluster: CPUs, a GPU or a share of one and its memory; and when the next trial can start."""
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ CONTEXT_GB = 0.6
 """GiB that CUDA's context and libraries take of a card before the first tensor; not seen on a card by this project."""
 
 MARGIN = 1.1
-"""For what the allocator rounds up and the workspaces of convolutions, until a trial was measured."""
+"""For what the allocator rounds up and the workspaces of convolutions; on top of what was measured, too."""
 
 SMALLEST_MICRO_BATCH = 2
 """Batch norm cannot learn from a single image."""
@@ -43,6 +42,11 @@ class Node:
     def card_gb(self) -> float:
         """Memory of one of its GPUs, in GiB; 0: it has none, or does not say."""
         return self.vram_gb / self.gpus if self.gpus else 0.0
+
+
+def registered(card_gb: float) -> float:
+    """Return what a node tells Ray of a card's memory, in whole GiB, for Ray takes no other: 23.99 is 24, 7.8 is 7."""
+    return float(math.floor(card_gb + 0.05))
 
 
 def as_node(resources: Mapping[str, float]) -> Node:
@@ -125,7 +129,10 @@ class Placement:
         holds = next((card for card in cards if card >= asked), cards[-1])
         # One that has a card for itself asks for the whole card's memory: trials that ask for the same share processes.
         asked_gb = holds if share.gpus >= 1 else min(float(asked), holds)
-        return Fit(dataclasses.replace(share, vram_gb=asked_gb), images if images < batch_size else None)
+        # Ray counts the memory of a node's cards together: the share of a card must keep what one of them holds.
+        together = [node.card_gb for node in self.nodes if node.gpus > 1 and share.gpus < 1]
+        gpus = max([share.gpus, *(asked_gb / card for card in together)])
+        return Fit(Share(share.cpus, min(gpus, 1.0), asked_gb), images if images < batch_size else None)
 
     def has_room(self, running: Iterable[tuple[Share, str | None]], waiting: Sequence[Share]) -> bool:
         """Return whether another trial, be it a frozen one, could start now; Ray knows of the CPUs.
@@ -148,8 +155,9 @@ class Placement:
             if card.holds(share):
                 card.take(share)
             else:
-                able = [free[i] for i, node in enumerate(self._with_gpus) if node.card_gb >= share.vram_gb] or free
-                max(able, key=lambda card: card.gpus).close()
+                able = [free[i] for i, node in enumerate(self._with_gpus) if node.card_gb >= share.vram_gb]
+                if able:
+                    max(able, key=lambda card: card.gpus).close()
         return any(card.gpus + _ROUNDING >= self.frozen.gpus for card in free)
 
     @property

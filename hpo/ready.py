@@ -17,12 +17,12 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hpo.checkpoints import CheckpointPlace, can_read, write_probe
+from hpo.checkpoints import CheckpointPlace, take_probes, write_probe
 from hpo.errors import HpoError, UsageError
 from hpo.ledger import Ledger
-from hpo.nodes import NodeFacts, each_node, facts, mismatches
+from hpo.nodes import NodeError, NodeFacts, each_node, facts, mismatches
 from hpo.paths import StudyPaths
-from hpo.placement import Placement
+from hpo.placement import Placement, as_node
 from hpo.session import alive, named
 from hpo.spec import RunOptions, trial_config
 from trainables.config import FREEZE_MODES, FreezeMode, MemoryNeed, TrialConfig
@@ -66,6 +66,17 @@ def make_ready(opened: Sequence[Opened], placement: Placement) -> list[Readiness
         UsageError: Nodes have other versions than this process, or cannot have the data or the weights.
     """
     clustered = opened[0].options.address != "local"
+    silent = [
+        _node_name(node["NodeID"])
+        for node in alive()
+        if as_node(node["Resources"]).gpus and not as_node(node["Resources"]).vram_gb
+    ]
+    if silent:
+        logger.warning(
+            "%s: the memory of the card is not known, so no trial is placed by memory; `hpo cluster` starts nodes that"
+            " tell it",
+            ", ".join(silent),
+        )
     known = facts() if clustered or placement.cards_gb else []
     if clustered:
         _refuse_others(known)
@@ -118,17 +129,30 @@ def _checkpoint_place(one: Opened, clustered: bool) -> CheckpointPlace:
     token = secrets.token_hex(8)
     # A folder that nobody asked for is not made on other machines.
     written = each_node(write_probe, uri, token, asked is not None)
-    shared = bool(written) and all(can_read(uri, f"{token}-{name}") for name in written.values())
-    if shared:
+    failed = {node_id: words for node_id, words in written.items() if isinstance(words, NodeError)}
+    if asked and failed:
+        raise UsageError(
+            f"--checkpoints {asked} cannot be written on these nodes; mend that, or choose another place:"
+            + "".join(f"\n  {_node_name(node_id)}: {words}" for node_id, words in failed.items())
+        )
+    seen = set() if failed else take_probes(uri, token)
+    # A node that is alone shares its folders with nobody who may join it later.
+    if seen >= set(written.values()) and ("://" in uri or len(written) > 1):
         logger.info("study %s: checkpoints in %s, which all nodes share: a trial goes on wherever it is", name, uri)
         return CheckpointPlace(name, uri, shared=True)
+    each_node(take_probes, uri, token)
     logger.info(
         "study %s: each node keeps its trials' checkpoints, in %s: a trial goes on there, and starts anew elsewhere"
-        " where its node is gone; --checkpoints with a shared folder or a URL such as s3://bucket/folder mends that",
+        " where its node is gone or busy; --checkpoints with a shared folder or a URL such as s3://bucket/folder mends"
+        " that",
         name,
         uri if asked else "its data folder",
     )
     return CheckpointPlace(name, uri if asked else None, shared=False, data_dir=one.options.data_dir)
+
+
+def _node_name(node_id: str) -> str:
+    return next((named(node) for node in alive() if node["NodeID"] == node_id), "a node that is gone")
 
 
 def _needs(one: Opened, width: int) -> dict[FreezeMode, MemoryNeed]:
@@ -176,16 +200,15 @@ def _fill(one: Opened, placement: Placement) -> None:
         streams[node_id] = task.remote(one.configs, one.ledger.spec.weights_sha256)
     problems = []
     while streams:
-        # One message of each node at a time; a node that has none to tell yet is waited for at most this long.
-        for node_id, stream in list(streams.items()):
-            try:
-                message = ray.get(next(stream))
-                logger.info("%s, %s: %s", one.ledger.name, named(nodes[node_id]), message)
-            except StopIteration:
-                del streams[node_id]
-            except RayError as error:
-                del streams[node_id]
-                problems.append(f"{named(nodes[node_id])}: {_cause(error)}")
+        stream: Any = ray.wait(list(streams.values()), num_returns=1)[0][0]
+        node_id = next(node_id for node_id, one_stream in streams.items() if one_stream is stream)
+        try:
+            logger.info("%s, %s: %s", one.ledger.name, named(nodes[node_id]), ray.get(next(stream)))
+        except StopIteration:
+            del streams[node_id]
+        except RayError as error:
+            del streams[node_id]
+            problems.append(f"{named(nodes[node_id])}: {_cause(error)}")
     if problems:
         raise UsageError(
             f"study {one.ledger.name} cannot start; mend these nodes or take them out with `hpo cluster stop` there:"

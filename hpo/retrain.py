@@ -112,8 +112,10 @@ def _task(run: StudyRun, record: TrialRecord, placement: Placement, function: An
 
 
 def _fit(run: StudyRun, record: TrialRecord, placement: Placement) -> Fit:
-    mode = record.params["freeze_mode"]
-    return placement.fit(mode, record.params["batch_size"], run.needs.get(mode)) or Fit(placement.whole, None)
+    mode, memory = record.params["freeze_mode"], record.memory_gb
+    correction = memory["measured"] / memory["estimated"] if memory else 1.0
+    fit = placement.fit(mode, record.params["batch_size"], run.needs.get(mode), correction)
+    return fit or Fit(placement.whole, None)
 
 
 def _config(run: StudyRun, record: TrialRecord, placement: Placement, repeat: int) -> TrialConfig:

@@ -27,6 +27,9 @@ from hpo.trials import StudyRun
 
 logger = logging.getLogger(__name__)
 
+_SAME = ("address", "cpus_per_trial", "gpus_per_trial", "concurrency", "timeout_s")
+"""What studies that run together must have in common."""
+
 
 def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str) -> list[dict[str, Any]]:
     """Run new studies, or go on with those of that name and specification, and return their summaries.
@@ -61,6 +64,7 @@ def resume(studies: Sequence[tuple[Ledger, StudyPaths]], trials: int | None, url
         InterruptedStudy: The user stopped it.
     """
     for ledger, _ in studies:
+        _refuse_to_mix(studies[0][0], ledger)
         if trials is not None and trials < ledger.n_trials:
             raise UsageError(f"study {ledger.name} has {ledger.n_trials} trials already; --trials can only raise that.")
     with ExitStack() as locks:
@@ -99,27 +103,29 @@ def _go(opened: Sequence[Opened]) -> list[dict[str, Any]]:
         command = f"hpo resume {' '.join(one.ledger.name for one in todo)}"
         with _running(todo, command) as (runs, placement, interruption):
             failures = run_trials(runs, placement, interruption)
-            sound = [run for run in runs if run.ledger.name not in failures]
-            for run in sound:
-                running = [record.number for record in run.ledger.records() if record.state == "RUNNING"]
-                forget_checkpoints(run.checkpoints, frozenset(running))
-            _conclude(sound, placement, failures)
+            _conclude([run for run in runs if run.ledger.name not in failures], failures)
+        *earlier, last = failures.values() or [None]
+        for failure in earlier:
+            logger.error("error: %s", failure)
+        if last is not None:
+            raise last
     return [summarise(one.ledger, time.monotonic() - begun) for one in opened]
 
 
-def _conclude(runs: Sequence[StudyRun], placement: Placement, failures: dict[str, HpoError]) -> None:
-    """Write the studies' files and retrain the best of each, all at once; then tell the first failure."""
+def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError]) -> None:
+    """Write the studies' files and retrain the best of each, all at once; add what fails to `failures`."""
     retrains = []
     for run in runs:
+        records = run.ledger.records()
+        forget_checkpoints(run.checkpoints, frozenset(one.number for one in records if one.state == "RUNNING"))
         write_study_files(run.ledger, run.paths)
-        if run.options.retrain:
+        # A study that the end of the time left without an epoch has nothing to retrain, which is no failure.
+        if run.options.retrain and any(one.state != "RUNNING" or one.curve for one in records):
             with _noting(failures, run.ledger.name):
-                retrains.append(begin_retrain(run, placement))
+                retrains.append(begin_retrain(run, place(run.options, nodes())))
     for retraining in retrains:
         with _noting(failures, retraining.ledger.name):
             retraining.conclude()
-    for failure in failures.values():
-        raise failure
 
 
 @contextmanager
@@ -152,6 +158,21 @@ def _running(opened: Sequence[Opened], command: str) -> Iterator[tuple[list[Stud
                 for one, found in zip(opened, ready, strict=True)
             ]
             yield runs, placement, interruption
+
+
+def _refuse_to_mix(first: Ledger, other: Ledger) -> None:
+    """Studies that run together run on the same machines, in the same way.
+
+    Raises:
+        UsageError: They were run in different ways; the message names them.
+    """
+    mine, theirs = first.run_options.model_dump(), other.run_options.model_dump()
+    differing = [name for name in _SAME if mine[name] != theirs[name]]
+    if differing:
+        raise UsageError(
+            f"studies {first.name} and {other.name} were run with different {', '.join(differing)}; resume one after"
+            " the other."
+        )
 
 
 def _is_unfinished(one: Opened) -> bool:

@@ -13,10 +13,11 @@ from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from ray.tune import Callback
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hpo.errors import HpoError, NoSpaceError, UsageError
+from hpo.errors import HpoError, NoSpaceError, NothingFitsError, UsageError
 from hpo.interrupts import Interruption
-from hpo.placement import Placement, Share, as_node, place
+from hpo.placement import Node, Placement, Share, as_node, place
 from hpo.rungs import METRIC
 from hpo.session import alive, named
 from hpo.spec import RunOptions
@@ -82,9 +83,14 @@ class LedgerSearch(Searcher):
         # A trial that had to wait for a GPU would be drawn without what the running ones teach.
         if study is None or not self.placement.has_room(running, waiting):
             return None
-        handout = study.hand_out(self.placement)
+        try:
+            handout = study.hand_out(self.placement)
+        except NothingFitsError as error:
+            # The other studies go on.
+            study.stop(error)
+            return None
         self._given[trial_id] = _Given(study, handout.assignment.number, handout.fit.share)
-        return {**handout.config, "node": _node_at(study.wants_host(handout.assignment))}
+        return {**handout.config, "node": _node_at(study.wants_host(handout.assignment), handout.fit.share)}
 
     def started(self, trial_id: str) -> None:
         """Note that a trial has its machine."""
@@ -108,6 +114,17 @@ class LedgerSearch(Searcher):
         """Record that a trial failed, or that its machine was lost."""
         given = self._given.pop(trial_id)
         given.study.fail(given.number, error, lost=lost)
+
+    def stop_if_nothing_can_start(self) -> None:
+        """End the run where all that is left are trials that wait for cards that are gone."""
+        given, cards = self._given.values(), self.placement.cards_gb
+        if not given or not cards or any(not one.waits or one.share.vram_gb <= cards[-1] for one in given):
+            return
+        least = min(one.share.vram_gb for one in given)
+        self.stop(
+            HpoError(f"trials wait for a card of {least:g} GB, and the largest that is left has {cards[-1]:g} GB")
+        )
+        raise self.failure
 
     def stop(self, failure: HpoError) -> None:
         """End the whole run, for a reason that is none of a trial's."""
@@ -146,6 +163,7 @@ class RunWatch(Callback):
         if time.monotonic() - self._looked_at > NODES_LOOK_S:
             self._looked_at = time.monotonic()
             self._look_at_nodes()
+            self._search.stop_if_nothing_can_start()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Let the searcher know that a trial has its machine."""
@@ -160,6 +178,9 @@ class RunWatch(Callback):
             self._search.stop(HpoError(_RAY_DIED))
         else:
             lost = isinstance(error, ActorUnavailableError) or _NODE_DIED in str(error)
+            if lost:
+                # What is handed out again must not ask for the machine that is gone.
+                self._look_at_nodes()
             self._search.fail(trial.trial_id, _described(error), lost=lost)
 
     def _look_at_nodes(self) -> None:
@@ -174,10 +195,17 @@ class RunWatch(Callback):
             logger.warning("node %s has joined", named(nodes[node]))
         if gone or come:
             self._nodes = {node: named(one) for node, one in nodes.items()}
-            try:
-                self._search.placement = place(self._options, [as_node(one["Resources"]) for one in nodes.values()])
-            except UsageError as error:
-                logger.warning("%s Trials wait until a node that can joins.", error)
+            self._place_anew([as_node(one["Resources"]) for one in nodes.values()])
+
+    def _place_anew(self, nodes: list[Node]) -> None:
+        """Divide what is left of the cluster, or what it has now, among trials."""
+        if self._search.placement.whole.gpus and not any(node.gpus for node in nodes):
+            logger.warning("no GPU is left: trials wait until a node with one joins")
+            return
+        try:
+            self._search.placement = place(self._options, nodes)
+        except UsageError as error:
+            logger.warning("%s Trials wait until a node that can joins.", error)
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -186,11 +214,12 @@ _NODE_DIED = "node has died"
 """What Ray says of an actor whose machine is gone."""
 
 
-def _node_at(host: str | None) -> str | None:
-    """Return Ray's name of a node at an address, if one is there."""
+def _node_at(host: str | None, share: Share) -> str | None:
+    """Return Ray's name of a node at an address that can hold `share`, if one is there."""
     if host is None:
         return None
-    return next((node["NodeID"] for node in alive() if node["NodeManagerAddress"] == host), None)
+    there = (node for node in alive() if node["NodeManagerAddress"] == host)
+    return next((node["NodeID"] for node in there if as_node(node["Resources"]).vram_gb >= share.vram_gb), None)
 
 
 def _error_of(trial: Any) -> BaseException:
@@ -211,7 +240,8 @@ def _described(error: BaseException) -> str:
 def _ray_answers() -> bool:
     """Whether Ray still runs what it is given: a process that died may have died alone."""
     try:
-        ray.get(ray.remote(num_cpus=0)(_answer).remote(), timeout=RAY_ANSWER_S)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        ray.get(ray.remote(_answer).options(num_cpus=0, scheduling_strategy=here).remote(), timeout=RAY_ANSWER_S)
     except RayError:
         return False
     return True

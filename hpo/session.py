@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from hpo.errors import UsageError
 from hpo.gpus import cards, name_of
 from hpo.joining import check_answers, is_loopback, read_token, resolve, why_refused
-from hpo.placement import VRAM, Node, as_node
+from hpo.placement import VRAM, Node, as_node, registered
 
 LOOKAHEAD = 64
 """Trials that may wait for a machine, as far as Ray Tune is concerned; `Placement.has_room` decides."""
@@ -108,4 +108,4 @@ def _init(address: str, **settings: Any) -> None:
 def _memory_here() -> dict[str, float]:
     """Return the memory of this machine's GPUs, each as the smallest: a single node of Ray cannot tell them apart."""
     here = cards()
-    return {VRAM: len(here) * min(card.memory_gb for card in here)} if here else {}
+    return {VRAM: len(here) * registered(min(card.memory_gb for card in here))} if here else {}

@@ -60,8 +60,11 @@ def run_trials(
         ).fit()
     except tune.TuneError as error:
         # Tune wraps what its searcher raises, here about the database.
-        if isinstance(error.__context__, HpoError):
-            raise error.__context__ from None
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, HpoError):
+            cause = cause.__context__
+        if cause is not None:
+            raise cause from None
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -107,7 +107,7 @@ class StudyTrials:
         """Return the next trial, to be run on the machines of `placement`.
 
         Raises:
-            HpoError: No configuration of the search space fits on them.
+            NothingFitsError: No configuration of the search space fits on them.
         """
         if self._again:
             assignment = self.ledger.again(self._again.popleft())
@@ -115,7 +115,7 @@ class StudyTrials:
             assignment = self.ledger.ask(lambda params: self._accept(params, placement))
             self._new -= 1
             self._listener.started(assignment)
-        # A trial that an earlier run began on larger cards may fit on none of these: it waits for one that it does.
+        # One that an earlier run began on larger cards may fit on none of these: it tries how small a batch must be.
         fit = self._fit(assignment.params, placement) or Fit(placement.whole, None)
         self._fits[assignment.number] = fit
         config = trial_config(

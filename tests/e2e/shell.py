@@ -65,5 +65,5 @@ class Shell:
         except SQLAlchemyError:
             return False
 
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
-        return optuna.load_study(study_name="tiny", storage=self.url).trials
+    def trials(self, study: str = "tiny") -> list[optuna.trial.FrozenTrial]:
+        return optuna.load_study(study_name=study, storage=self.url).trials

@@ -181,6 +181,41 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, number:
         assert before.get(trial.number, {}).items() <= trial.intermediate_values.items()
 
 
+def test_several_studies_are_interrupted_and_gone_on_with_like_one(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    command = shell.asked("--no-asha", "--no-retrain", "--concurrency", "1", trials=2)
+    process = shell.start(*command, "--backbone", "tests.tiny_backbone:tinier")
+    names = [f"tiny-tests.tiny_backbone:{name}" for name in ("tiny", "tinier")]
+    deadline = time.monotonic() + 200
+    while not list((tmp_path / "studies" / names[1]).glob("checkpoints/*.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.strip().splitlines()[-1] == f"stopped; go on with: hpo resume {' '.join(names)}"
+
+    out, _ = shell.hpo("resume", *names)
+
+    for name in names:
+        assert f"study {name}: 2 COMPLETE" in out
+        assert [trial.state.name for trial in shell.trials(name)] == ["COMPLETE"] * 2
+    assert out.splitlines()[-3].split() == [
+        "study",
+        "backbone",
+        "trials",
+        "best",
+        "validation",
+        "test",
+        "95",
+        "%",
+        "interval",
+    ]
+    summaries = json.loads(shell.hpo("resume", *names, "--json")[0])["studies"]
+    assert [summary["study"] for summary in summaries] == names
+
+
 def test_the_cache_is_listed_and_cleared(shell: Shell, summary: dict[str, Any]) -> None:
     arrays = json.loads(shell.hpo("cache", "--json")[0])["arrays"]
     listed, _ = shell.hpo("cache")

@@ -153,6 +153,19 @@ def s3(host: Host) -> Iterator[dict[str, str]]:
         process.wait()
 
 
+def keys(host: Host, environment: dict[str, str]) -> str:
+    """Return what lies in the bucket."""
+    look = "import s3fs; print('\\n'.join(s3fs.S3FileSystem().find('bucket')))"
+    found = subprocess.run(
+        [*host.inside, sys.executable, "-c", look],
+        env={**os.environ, **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return found.stdout.strip()
+
+
 def test_a_study_runs_on_both_hosts_with_nothing_on_the_smaller_card_that_it_cannot_hold(cluster: Network) -> None:
     command = asked(cluster, "both", QUICK, 20, "--no-asha", "--precision", "fp32", "--json")
 
@@ -248,4 +261,5 @@ def test_a_trial_moves_with_its_checkpoint_in_s3_to_the_other_host(network: Netw
         assert "checkpoints in s3://bucket/checkpoints/moves, which all nodes share" in err
         assert "starts again from epoch 0" not in err
         assert_all_is_there(network, "moves", 2)
+        assert not keys(network.head, environment)
         assert {trial.user_attrs["host"] for trial in trials(network, "moves")} == {network.head.address}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo.errors import UsageError
-from hpo.placement import CONTEXT_GB, MARGIN, Node, Share, as_node, gigabytes, place
+from hpo.placement import CONTEXT_GB, MARGIN, Node, Share, as_node, gigabytes, place, registered
 from hpo.spec import RunOptions
 from trainables.config import MemoryNeed
 
@@ -90,6 +90,27 @@ def test_a_trial_that_no_card_holds_has_no_fit() -> None:
     placement = place(RunOptions(trials=1), DESKTOPS)
 
     assert placement.fit("none", 64, need(16, 0.1)) is None
+
+
+def test_where_a_node_has_several_cards_a_share_of_one_keeps_its_memory() -> None:
+    placement = place(RunOptions(trials=1), [Node(16, 2, 24)])
+
+    small, large = placement.fit("backbone", 64, need(0.5, 0.001)), placement.fit("backbone", 64, need(4, 0.001))
+
+    assert small is not None
+    assert large is not None
+    assert small.share.gpus == 0.25
+    assert large.share.gpus * 12 == large.share.vram_gb == 6
+
+
+def test_a_card_is_registered_in_whole_gigabytes() -> None:
+    assert [registered(gb) for gb in (23.99, 7.996, 12.0, 79.65, 7.8)] == [24, 8, 12, 79, 7]
+
+
+def test_a_card_that_is_gone_keeps_no_other_card_waiting() -> None:
+    placement = place(RunOptions(trials=1), DESKTOPS[1:])
+
+    assert placement.has_room([], [LARGE])
 
 
 @pytest.mark.parametrize("nodes", [[Node(2)], [Node(8, 1), Node(8, 1, 8)]], ids=["no card", "a card that says nothing"])

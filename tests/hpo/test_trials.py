@@ -12,6 +12,7 @@ from hpo.errors import HpoError
 from hpo.ledger import Assignment, Ledger
 from hpo.paths import StudyPaths
 from hpo.placement import Node, Placement, place
+from hpo.searcher import LedgerSearch
 from hpo.spec import RunOptions
 from hpo.trials import StudyRun, StudyTrials
 from trainables.config import EpochResult, FreezeMode, MemoryNeed
@@ -181,3 +182,61 @@ def test_a_trial_that_the_end_of_the_run_stops_stays_for_the_next(tmp_path: Path
 
     assert trials.open == set()
     assert [record.number for record in ledger(tmp_path).adopt_interrupted()] == [0]
+
+
+def other(folder: Path, needs: dict[FreezeMode, MemoryNeed]) -> StudyTrials:
+    """Return another study in the same database."""
+    created = ledgers.create(f"sqlite:///{folder / 'optuna.db'}", "other", study_spec(SPACE), RunOptions(trials=4), {})
+    paths, place_of, heard = _rest(folder)
+    return StudyTrials(StudyRun(created, RunOptions(trials=4), paths, place_of, heard, needs))
+
+
+def test_a_study_that_fits_nowhere_keeps_no_other_from_running(tmp_path: Path, desktops: Placement) -> None:
+    hopeless = study(tmp_path, {"none": HUGE, "backbone": HUGE})
+    sound = other(tmp_path, {"none": SMALL, "backbone": SMALL})
+    search = LedgerSearch([hopeless, sound], desktops, None)
+
+    assert search.suggest("a") is None
+    config = search.suggest("b")
+
+    assert config["study"] == "other"
+    assert "none of 1000 configurations" in str(hopeless.failure)
+    assert sound.failure is None
+
+
+def test_one_studys_trials_follow_the_others_and_then_the_run_is_over(tmp_path: Path, desktops: Placement) -> None:
+    first, second = study(tmp_path), other(tmp_path, {})
+    search = LedgerSearch([first, second], desktops, None)
+    ran = []
+
+    for trial_id in map(str, range(8)):
+        config = search.suggest(trial_id)
+        ran.append(config["study"])
+        search.started(trial_id)
+        search.on_trial_complete(trial_id, result(1, epochs=1))
+
+    assert ran == ["s"] * 4 + ["other"] * 4
+    assert search.suggest("last") == "FINISHED"
+
+
+def test_trials_that_wait_for_a_card_that_is_gone_end_the_run(tmp_path: Path, desktops: Placement) -> None:
+    ten = MemoryNeed(fixed_bytes=9 * GIB, bytes_per_image=0.0, least_bytes=0)
+    search = LedgerSearch([study(tmp_path, {"none": ten, "backbone": ten})], desktops, None)
+    assert search.suggest("a")["resources"].vram_gb == 12
+
+    search.stop_if_nothing_can_start()
+    search.placement = place(RunOptions(trials=1), [Node(16, 1, 8)])
+
+    with pytest.raises(HpoError, match="wait for a card of 12 GB, and the largest that is left has 8 GB; go on with"):
+        search.stop_if_nothing_can_start()
+
+
+def test_a_run_goes_on_until_what_was_lost_has_ended(tmp_path: Path, desktops: Placement) -> None:
+    search = LedgerSearch([study(tmp_path)], desktops, None)
+    numbers = [search.suggest(trial_id)["number"] for trial_id in ("a", "b")]
+    for trial_id in ("a", "b"):
+        search.started(trial_id)
+
+    search.fail("a", "its node has died", lost=True)
+
+    assert search.suggest("c")["number"] == numbers[0]
