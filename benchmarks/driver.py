@@ -17,9 +17,10 @@ import search_spaces
 from hpo import ledger as ledgers
 from hpo.checkpoints import CheckpointPlace
 from hpo.interrupts import Interruption
-from hpo.ledger import Assignment, Ledger
+from hpo.ledger import Ledger
 from hpo.paths import StudyPaths
 from hpo.placement import Node, Placement, Share
+from hpo.records import Assignment
 from hpo.session import ray_session
 from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, RunOptions, Sampler, StudySpec
 from hpo.study import run_trials

@@ -19,9 +19,9 @@ from hpo import ledger as ledgers
 from hpo.checkpoints import CheckpointPlace
 from hpo.create import Asked, checked
 from hpo.interrupts import Interruption
-from hpo.ledger import Assignment
 from hpo.paths import StudyPaths
 from hpo.placement import place
+from hpo.records import Assignment
 from hpo.session import nodes, ray_session
 from hpo.spec import RunOptions
 from hpo.study import run_trials

@@ -1,9 +1,7 @@
 """The command line: its options, its exit codes, and one-line errors. Nothing heavy is imported before it is needed."""
 
 import gc
-import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -11,12 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from hpo import paths as study_paths
 from hpo.cli_cluster import cluster, doctor
+from hpo.cli_output import conclude, console, print_json
 from hpo.errors import HpoError, UsageError
-from trainables.config import PAPER_BACKBONES
 
 logger = logging.getLogger("hpo")
 
@@ -109,7 +106,7 @@ def run(
     if reduction_factor is not None and not reduction_factor > 1:
         raise UsageError(f"--reduction-factor must be above 1, but is {reduction_factor:g}.")
     timeout_s = None if timeout is None else parse_duration(timeout)
-    names = _study_names(backbone, dataset, study)
+    names = study_paths.study_names(backbone, dataset, study)
     folder = study_paths.studies_dir(studies_dir)
 
     from hpo.create import Asked, checked
@@ -150,7 +147,7 @@ def run(
         (checked(Asked.model_validate({**asked, "backbone": one}), options), study_paths.StudyPaths(folder, name))
         for one, name in names.items()
     ]
-    _conclude(start(studies, options, study_paths.storage_url(folder, storage)), as_json)
+    conclude(start(studies, options, study_paths.storage_url(folder, storage)), as_json)
 
 
 @app.command()
@@ -166,7 +163,7 @@ def resume(
     from hpo.run import resume as go_on
 
     located = [_located(name, studies_dir, storage) for name in dict.fromkeys(study)]
-    _conclude(go_on([(open_study(url, files.name), files) for files, url in located], trials, located[0][1]), as_json)
+    conclude(go_on([(open_study(url, files.name), files) for files, url in located], trials, located[0][1]), as_json)
 
 
 @app.command()
@@ -182,23 +179,23 @@ def status(
     from hpo.summary import summarise, summary
 
     files, url = _located(study or "-", studies_dir, storage)
-    console = _console()
+    screen = console()
     if study is None:
         studies = list_studies(url)
         if as_json:
-            _print_json({"studies": [summarise(one, 0.0) for one in studies]})
+            print_json({"studies": [summarise(one, 0.0) for one in studies]})
         elif studies:
-            tables.show_studies([summary(one) for one in studies], console)
+            tables.show_studies([summary(one) for one in studies], screen)
         else:
             logger.info("no studies in %s yet; `hpo run` starts one", files.studies)
         return
     ledger = open_study(url, study)
     if as_json:
-        _print_json(summarise(ledger, 0.0))
+        print_json(summarise(ledger, 0.0))
         return
-    tables.show_studies([summary(ledger)], console)
-    console.print()
-    tables.show_study(ledger, console)
+    tables.show_studies([summary(ledger)], screen)
+    screen.print()
+    tables.show_study(ledger, screen)
 
 
 @app.command()
@@ -220,7 +217,7 @@ def retrain(
 
     files, url = _located(study, studies_dir, storage)
     ledger = open_study(url, study)
-    _conclude(
+    conclude(
         [retrain_again(ledger, files, url, seeds=seeds, top=top, on="train" if on == "train" else "train+val")],
         as_json,
     )
@@ -278,9 +275,9 @@ def cache(
 
     arrays = clear_cache(data_dir) if clear else cached(data_dir)
     if as_json:
-        _print_json({"arrays": [{"path": str(one.path), "kind": one.kind, "bytes": one.size} for one in arrays]})
+        print_json({"arrays": [{"path": str(one.path), "kind": one.kind, "bytes": one.size} for one in arrays]})
     else:
-        show(arrays, _console(), cleared=clear)
+        show(arrays, console(), cleared=clear)
 
 
 @app.command()
@@ -376,30 +373,6 @@ def _located(study: str, studies_dir: Path | None, storage: str | None) -> tuple
     return study_paths.StudyPaths(folder, study), study_paths.storage_url(folder, storage)
 
 
-def _console() -> Console:
-    return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 160)
-
-
-def _study_names(backbones: list[str], dataset: str, study: str | None) -> dict[str, str]:
-    """Return each backbone's study."""
-    chosen = [name for one in backbones for name in (PAPER_BACKBONES if one == "all" else (one,))]
-    several = len(set(chosen)) > 1
-    names = {
-        one: f"{study}-{_as_name(one)}" if study and several else study or _default_name(one, dataset) for one in chosen
-    }
-    return {one: study_paths.check_study_name(name) for one, name in names.items()}
-
-
-def _default_name(backbone: str, dataset: str) -> str:
-    """BACKBONE-DATASET; of a folder, its name."""
-    folder = dataset.partition(":")[2]
-    return f"{_as_name(backbone)}-{Path(folder).expanduser().absolute().name if folder else dataset}"
-
-
-def _as_name(backbone: str) -> str:
-    return backbone.replace("/", "-")
-
-
 def _gigabytes(size: float) -> int:
     return int(size * 2**30)
 
@@ -407,41 +380,3 @@ def _gigabytes(size: float) -> int:
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise UsageError(f"{option} {value}: allowed are {', '.join(allowed)}.")
-
-
-def _conclude(summaries: list[dict[str, Any]], as_json: bool) -> None:
-    """Print the results of one study, or of several with a table that compares them, on stdout."""
-    if as_json:
-        _print_json(summaries[0] if len(summaries) == 1 else {"studies": summaries})
-        return
-    from hpo.status import show_comparison
-
-    sys.stdout.write("\n".join(_conclusion(summary) for summary in summaries))
-    if len(summaries) > 1:
-        sys.stdout.write("\n")
-        show_comparison(summaries, _console())
-
-
-def _conclusion(summary: dict[str, Any]) -> str:
-    from hpo.status import test_line
-
-    counts = ", ".join(f"{count} {state.upper()}" for state, count in summary["trials"].items() if count)
-    lines = [f"study {summary['study']}: {counts}"]
-    best, final = summary["best"], summary["final"]
-    if best is not None:
-        params = ", ".join(f"{name} {_short(value)}" for name, value in best["params"].items())
-        lines.append(
-            f"best: trial {best['number']}, validation accuracy {best['val_accuracy']:.4f} at epoch"
-            f" {best['best_epoch']} ({params})"
-        )
-    if final is not None:
-        lines += [test_line(final), f"model: {os.path.relpath(final['model'])}"]
-    return "\n".join(lines) + "\n"
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document) + "\n")

@@ -1,7 +1,6 @@
 """The commands of several machines: `hpo cluster` and `hpo doctor`. Nothing heavy is imported before it is needed."""
 
 import dataclasses
-import json
 import logging
 import os
 import sys
@@ -9,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from hpo import paths as study_paths
+from hpo.cli_output import console, print_json
 
 if TYPE_CHECKING:
     from hpo.gpus import Part
@@ -95,7 +94,7 @@ def status(
 
     found, rows = nodes(address)
     if as_json:
-        _print_json({"address": found, "nodes": [dataclasses.asdict(row) for row in rows]})
+        print_json({"address": found, "nodes": [dataclasses.asdict(row) for row in rows]})
         return
     table = Table("node", "alive", "GPU", box=None, pad_edge=False)
     for column in ("vram_gb", "CPUs", "in use", "GPUs", "in use"):
@@ -104,7 +103,7 @@ def status(
         memory = "-" if row.vram_gb is None else f"{row.vram_gb:g}"
         numbers = (f"{number:g}" for number in (row.cpus, row.cpus_in_use, row.gpus, row.gpus_in_use))
         table.add_row(row.address, "yes" if row.alive else "no", row.gpu or "-", memory, *numbers)
-    _console().print(table)
+    console().print(table)
 
 
 @cluster.command()
@@ -148,13 +147,13 @@ def doctor(
     folder = study_paths.studies_dir(studies_dir)
     checks = examine(address, data_dir, study_paths.storage_url(folder, storage), folder, checkpoints)
     if as_json:
-        _print_json({"verdict": worst(checks), "checks": [dataclasses.asdict(check) for check in checks]})
+        print_json({"verdict": worst(checks), "checks": [dataclasses.asdict(check) for check in checks]})
     else:
         table = Table("verdict", "check", "where", "found", box=None, pad_edge=False)
         for check in checks:
             words = f"{check.words}: {check.mend}" if check.mend else check.words
             table.add_row(check.verdict, check.name, check.where, words)
-        _console(piped_width=1000).print(table)
+        console(piped_width=1000).print(table)
     if worst(checks) == "fail":
         raise typer.Exit(1)
 
@@ -163,11 +162,3 @@ def _parts(cpus: int | None, gpus: int | None, vram_gb: float | None) -> "tuple[
     from hpo.gpus import cards, parts
 
     return parts(cards(), os.cpu_count() or 1, cpus=cpus, gpus=gpus, vram_gb=vram_gb)
-
-
-def _console(piped_width: int = 160) -> Console:
-    return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else piped_width)
-
-
-def _print_json(document: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(document) + "\n")

@@ -3,6 +3,7 @@
 import shutil
 
 from hpo import ledger
+from hpo.checkpoints import CheckpointPlace
 from hpo.lock import only_writer
 from hpo.paths import StudyPaths
 
@@ -14,8 +15,13 @@ def delete(url: str, paths: StudyPaths) -> None:
         UsageError: There is no such study.
         HpoError: It is being run.
     """
-    ledger.open_study(url, paths.name)
+    options = ledger.open_study(url, paths.name).run_options
     paths.folder.mkdir(parents=True, exist_ok=True)
     with only_writer(paths.lock, paths.name, url):
         ledger.delete(url, paths.name)
         shutil.rmtree(paths.folder)
+    # Of a study that was interrupted; what other machines or a bucket keep of it is out of this machine's hands.
+    for folder in (options.checkpoints, None):
+        if folder is None or "://" not in folder:
+            uri = f"{folder.rstrip('/')}/{paths.name}" if folder else None
+            CheckpointPlace(paths.name, uri, shared=True, data_dir=options.data_dir).keep_only(())

@@ -1,5 +1,6 @@
 """The NVIDIA cards of this machine, as their driver describes them: torch, which knows too, takes long to import."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -55,7 +56,7 @@ class Part:
 def cards() -> tuple[Card, ...]:
     """Return the cards that this process may use; none where there is no driver, or it does not answer.
 
-    ``CUDA_VISIBLE_DEVICES`` is honoured where it lists numbers; names of cards in it (``GPU-...``) are not looked up.
+    ``CUDA_VISIBLE_DEVICES`` is honoured.
     """
     try:
         answer = subprocess.run(_QUERY, capture_output=True, text=True, timeout=_PATIENCE_S, check=True)
@@ -78,12 +79,15 @@ def parse(table: str) -> tuple[Card, ...]:
 
 
 def visible(found: tuple[Card, ...], listed: str | None) -> tuple[Card, ...]:
-    """Return those of the cards that `listed`, the value of ``CUDA_VISIBLE_DEVICES``, names; None: all."""
+    """Return those of the cards that `listed`, the value of ``CUDA_VISIBLE_DEVICES``, names; None: all.
+
+    Which one a name of letters (``GPU-...``, ``MIG-...``) means is not looked up: its memory is then unknown.
+    """
     if listed is None:
         return found
     names = [name.strip() for name in listed.split(",")]
     if any(not re.fullmatch(r"-?\d*", name) for name in names):
-        return found
+        return tuple(dataclasses.replace(card, memory_gb=0.0) for card in found[: len(names)])
     by_index = {str(card.index): card for card in found}
     chosen = []
     for name in names:

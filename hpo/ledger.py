@@ -4,9 +4,7 @@ States are Optuna's own. A trial that was interrupted stays RUNNING and is adopt
 parameters, going on from its checkpoint.
 """
 
-import dataclasses
 import datetime
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 import search_spaces
 from hpo.draws import Accept, Draws, anything
 from hpo.errors import HpoError, UsageError
-from hpo.records import Ending, State, TrialRecord
+from hpo.records import Assignment, Ending, State, TrialRecord, as_row, from_row
 from hpo.spec import RunOptions, StudySpec, differences
 from hpo.storage import connect, missing_sqlite_file, opening, patient
 from trainables.config import EpochResult
@@ -27,18 +25,6 @@ from trainables.config import EpochResult
 _SPEC, _RUN, _SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
 _MICRO_BATCHES = "micro_batches"
 _CURVE, _BEST_EPOCH, _ENDING, _ERROR = "curve", "best_epoch", "ending", "error"
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A trial that is to be run, or run on."""
-
-    number: int
-    params: dict[str, Any]
-    reported: int
-    """Epochs that the ledger has already."""
-    host: str | None = None
-    """Address of the machine that reported them."""
 
 
 class Ledger:
@@ -211,7 +197,7 @@ class Ledger:
             self._set(opened, "device", device)
             opened.place = (host, device)
         # The value goes last: an epoch counts as reported once Optuna has its value.
-        self._set(opened, _CURVE, [_row(epoch) for epoch in curve])
+        self._set(opened, _CURVE, [as_row(epoch) for epoch in curve])
         self._storage.set_trial_intermediate_value(opened.trial._trial_id, result.epoch, result.val_accuracy)
         opened.curve = curve
         if self._draws is not None:
@@ -394,20 +380,10 @@ def _record(trial: FrozenTrial) -> TrialRecord:
 
 def _curve(trial: FrozenTrial) -> list[EpochResult]:
     """The epochs whose value Optuna has; a row that a kill left behind without its value does not count."""
-    rows = (EpochResult(**_numbers(row)) for row in trial.user_attrs.get(_CURVE, []))
+    rows = (from_row(row) for row in trial.user_attrs.get(_CURVE, []))
     return [result for result in rows if result.epoch in trial.intermediate_values]
 
 
 def _memory_key(params: dict[str, Any]) -> str:
     """What decides a trial's memory within a study, whose backbone and image size are given."""
     return f"{params['freeze_mode']}/{params['batch_size']}"
-
-
-def _row(result: EpochResult) -> dict[str, Any]:
-    """JSON has no NaN or infinity: they are kept as text."""
-    row = dataclasses.asdict(result)
-    return {key: value if math.isfinite(value) else str(value) for key, value in row.items()}
-
-
-def _numbers(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: float(value) if isinstance(value, str) else value for key, value in row.items()}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo.errors import UsageError
+from trainables.config import PAPER_BACKBONES
 
 _LONGEST_NAME = 120
 
@@ -35,6 +36,30 @@ def check_study_name(name: str) -> str:
             " but slashes and backslashes."
         )
     return name
+
+
+def study_names(backbones: list[str], dataset: str, study: str | None) -> dict[str, str]:
+    """Return the name of each backbone's study: `study`, or STUDY-BACKBONE of several, or BACKBONE-DATASET.
+
+    Raises:
+        UsageError: It can be no study's name.
+    """
+    chosen = [name for one in backbones for name in (PAPER_BACKBONES if one == "all" else (one,))]
+    several = len(set(chosen)) > 1
+    names = {
+        one: f"{study}-{_as_name(one)}" if study and several else study or _default_name(one, dataset) for one in chosen
+    }
+    return {one: check_study_name(name) for one, name in names.items()}
+
+
+def _default_name(backbone: str, dataset: str) -> str:
+    """BACKBONE-DATASET; of a folder, its name."""
+    folder = dataset.partition(":")[2]
+    return f"{_as_name(backbone)}-{Path(folder).expanduser().absolute().name if folder else dataset}"
+
+
+def _as_name(backbone: str) -> str:
+    return backbone.replace("/", "-")
 
 
 @dataclass(frozen=True)

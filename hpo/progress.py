@@ -9,8 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hpo.ledger import Assignment
-from hpo.records import TrialRecord, best_records, count_states
+from hpo.records import Assignment, TrialRecord, best_records, count_states
 from trainables.config import EpochResult
 
 

@@ -1,5 +1,7 @@
 """Trials as data: what the ledger says of one, and which of many are the best."""
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +12,18 @@ State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 
 Ending = Literal["COMPLETE", "PRUNED", "FAIL"]
 """The states in which a trial can end."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial that is to be run, or run on."""
+
+    number: int
+    params: dict[str, Any]
+    reported: int
+    """Epochs that the ledger has already."""
+    host: str | None = None
+    """Address of the machine that reported them."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +67,15 @@ def best_records(records: list[TrialRecord], top: int) -> list[TrialRecord]:
     candidates = complete or [record for record in records if record.state == "PRUNED"]
     scored = [(record.best.val_accuracy, record) for record in candidates if record.best is not None]
     return [record for _, record in sorted(scored, key=lambda pair: (-pair[0], pair[1].number))[:top]]
+
+
+def as_row(result: EpochResult) -> dict[str, Any]:
+    """Return an epoch ready for JSON, which has no NaN or infinity: they are kept as text."""
+    row = dataclasses.asdict(result)
+    return {key: value if math.isfinite(value) else str(value) for key, value in row.items()}
+
+
+def from_row(row: dict[str, Any]) -> EpochResult:
+    """Return the epoch that `as_row` was given."""
+    values: dict[str, Any] = {key: float(value) if isinstance(value, str) else value for key, value in row.items()}
+    return EpochResult(**values)

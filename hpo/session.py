@@ -108,4 +108,5 @@ def _init(address: str, **settings: Any) -> None:
 def _memory_here() -> dict[str, float]:
     """Return the memory of this machine's GPUs, each as the smallest: a single node of Ray cannot tell them apart."""
     here = cards()
-    return {VRAM: len(here) * registered(min(card.memory_gb for card in here))} if here else {}
+    least = registered(min((card.memory_gb for card in here), default=0.0))
+    return {VRAM: len(here) * least} if least else {}

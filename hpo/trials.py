@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from hpo.checkpoints import CheckpointPlace
 from hpo.errors import HpoError
-from hpo.ledger import Assignment, Ledger
+from hpo.ledger import Ledger
 from hpo.paths import StudyPaths
 from hpo.placement import Fit, Placement, gigabytes
-from hpo.records import Ending
+from hpo.records import Assignment, Ending
 from hpo.spec import RunOptions, trial_config
 from trainables.config import EpochResult, FreezeMode, MemoryNeed
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    **dict.fromkeys(("cli", "cli_cluster"), 1),
+    **dict.fromkeys(("cli", "cli_cluster", "cli_output"), 1),
     **dict.fromkeys(("run", "create", "cache", "retrain", "export", "status", "dashboard", "delete"), 2),
     **dict.fromkeys(("cluster", "doctor"), 2),
     **dict.fromkeys(("study", "progress", "report"), 2),

@@ -9,9 +9,10 @@ from benchmarks.driver import epoch, study_spec
 from hpo import ledger as ledgers
 from hpo.checkpoints import CheckpointPlace
 from hpo.errors import HpoError
-from hpo.ledger import Assignment, Ledger
+from hpo.ledger import Ledger
 from hpo.paths import StudyPaths
 from hpo.placement import Node, Placement, place
+from hpo.records import Assignment
 from hpo.searcher import LedgerSearch
 from hpo.spec import RunOptions
 from hpo.trials import StudyRun, StudyTrials
