@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -59,9 +60,9 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "HPO_DATA_DIR": str(folder / "data")}
 
 
-def run(folder: Path, command: str, *extra: str, home: Path | None = None) -> str:
+def run(folder: Path, command: str, *extra: str, **more: str) -> str:
     arguments = [*shlex.split(command), *extra]
-    own = environment(folder) | ({"HOME": str(home)} if home else {})
+    own = environment(folder) | more
     done = subprocess.run(arguments, cwd=folder, env=own, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -139,18 +140,27 @@ def test_the_commands_of_two_machines_run_on_one(folder: Path, tmp_path: Path) -
         block for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "hpo cluster head" in block
     )
     tiny = " ".join(f"--backbone tests.tiny_backbone:{name}" for name in ("tiny", "tinier"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     smaller = {
-        "cluster head": "cluster head --node-ip 127.0.0.1 --port 16379 --cpus 2 --gpus 0",
+        "cluster head": f"cluster head --node-ip 127.0.0.1 --port {port} --cpus 2 --gpus 0",
+        # Other tests' clusters may run beside.
+        "cluster stop": f"cluster stop --address 127.0.0.1:{port}",
         "--backbone all --trials 60": f"{tiny} --dataset digits --image-size 16 --space small.toml --trials 1",
     }
     printed = {}
-    for line in block.splitlines():
-        command = line.removeprefix("$ ")
-        for asked, scaled in smaller.items():
-            command = command.replace(asked, scaled)
-        printed[line.removeprefix("$ ")] = run(folder, command, home=tmp_path)
+    try:
+        for line in block.splitlines():
+            command = line.removeprefix("$ ")
+            for asked, scaled in smaller.items():
+                command = command.replace(asked, scaled)
+            out = run(folder, command, HOME=str(tmp_path), RAY_ADDRESS=f"127.0.0.1:{port}")
+            printed[line.removeprefix("$ ")] = out
+    finally:
+        run(folder, f"hpo cluster stop --address 127.0.0.1:{port}")
 
-    assert "hpo cluster join 127.0.0.1:16379" in printed["hpo cluster head"]
+    assert f"hpo cluster join 127.0.0.1:{port}" in printed["hpo cluster head"]
     assert "127.0.0.1  yes" in printed["hpo cluster status"]
     assert "pass     token" in printed["hpo doctor"]
     table = printed["hpo run --backbone all --trials 60 --address auto"].splitlines()[-2:]

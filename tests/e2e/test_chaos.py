@@ -9,10 +9,10 @@ from tests.e2e.postgres import programs
 
 
 def test_nothing_is_lost_doubled_or_left_behind_by_kills(tmp_path: Path) -> None:
-    # This seed has every kind of kill, the raylet's last: without their raylet, trials outrun the next kills.
-    report = attack(tmp_path, seed=10, kills=5)
+    # This seed kills a trial's process, the driver and the raylet.
+    report = attack(tmp_path, seed=14, kills=3)
 
-    assert report.kills.total() == 5
+    assert report.kills.total() == 3
     assert report.faults == 0, table(report)
 
 

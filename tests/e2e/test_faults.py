@@ -155,6 +155,7 @@ def test_a_full_disk_of_studies_stops_the_study_which_goes_on_once_there_is_room
     assert json.loads(out)["trials"] == {"complete": 2, "pruned": 0, "fail": 0, "running": 0}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_study(tmp_path: Path) -> None:
     space = SHORT.replace("learning_rate = 1e-3", "learning_rate = { low = 1e-4, high = 1e-1, log = true }")
     seen = []
@@ -191,6 +192,7 @@ def test_hostile_names_and_bad_images_break_nothing(tmp_path: Path, photo_folder
     assert not (tmp_path / "studies" / name).exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_checkpoints_stops_the_study_which_goes_on_once_there_is_room(
     tmp_path: Path, small_disk: Path
 ) -> None:

@@ -164,7 +164,7 @@ def interrupted(shell: Shell, number: signal.Signals) -> str:
     return err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, number: signal.Signals) -> None:
     shell = Shell(tmp_path)
 

@@ -243,6 +243,7 @@ def test_the_head_dies_and_the_study_goes_on_with_a_new_one_where_each_trial_was
         assert before.get(trial.number, {}).items() <= trial.intermediate_values.items()
 
 
+@pytest.mark.slow
 def test_a_trial_moves_with_its_checkpoint_in_s3_to_the_other_host(network: Network) -> None:
     for host in (network.head, network.node):
         host.kill()
