@@ -9,15 +9,20 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+.venv/.installed-slow: .venv/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev,slow]'
+	touch $@
+
 demo: .venv/.installed
 	@echo "No pretrained encoder can be had without a download, so the demo studies a ResNet-18 from random weights."
 	$(BIN)/hpo run --backbone resnet18 --dataset digits --weights none --image-size 32 \
 	    --space docs/demo.toml --trials 10 --study demo
 
+# The files of long tests come first in the order of names, which xdist would turn round.
 test: .venv/.installed
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: .venv/.installed
+test-slow: .venv/.installed-slow
 	$(BIN)/pytest -m slow
 
 # Kills studies at random moments, half an hour long, and prints what it came to (docs/reliability.md).
