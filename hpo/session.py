@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 
 from hpo.errors import UsageError
 from hpo.gpus import cards, name_of
-from hpo.joining import check_answers, is_loopback, read_token, resolve, why_refused
+from hpo.joining import check_answers, is_loopback, live_nodes, read_token, resolve, why_refused
 from hpo.placement import VRAM, Node, as_node, registered
 
 LOOKAHEAD = 64
@@ -91,8 +91,9 @@ def _join(address: str, modules: Sequence[Path]) -> str:
         check_answers(address, as_driver=True)
     if read_token():
         _enable_token_auth()
-    # Otherwise Ray takes 127.0.0.1 for this machine's address in the network, where such a cluster does not listen.
-    ray_constants.ENABLE_RAY_CLUSTER = not is_loopback(address)
+    # Ray takes 127.0.0.1 for this machine's address in the network, where our clusters on loopback do not listen.
+    ours = any(place.cluster == address for place in live_nodes())
+    ray_constants.ENABLE_RAY_CLUSTER = not (ours and is_loopback(address))
     _init(address, runtime_env={"py_modules": [str(module) for module in modules]} if modules else None)
     return address
 
