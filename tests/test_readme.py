@@ -147,7 +147,8 @@ def test_the_commands_of_two_machines_run_on_one(folder: Path, tmp_path: Path) -
         "cluster head": f"cluster head --node-ip 127.0.0.1 --port {port} --cpus 2 --gpus 0",
         # Other tests' clusters may run beside.
         "cluster stop": f"cluster stop --address 127.0.0.1:{port}",
-        "--backbone all --trials 60": f"{tiny} --dataset digits --image-size 16 --space small.toml --trials 1",
+        "--backbone all --trials 60": f"{tiny} --dataset digits --image-size 16 --space small.toml --trials 1"
+        " --no-retrain",
     }
     printed = {}
     try:

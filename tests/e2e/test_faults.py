@@ -91,7 +91,11 @@ def interrupted_after_a_checkpoint(shell: Shell) -> list[Path]:
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "the checkpoint cannot be read"),
+        pytest.param(
+            lambda path: path.write_bytes(path.read_bytes()[:5000]),
+            "the checkpoint cannot be read",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(lambda path: path.unlink(), "its checkpoint is missing", marks=pytest.mark.slow),
     ],
     ids=["torn", "missing"],
