@@ -167,6 +167,13 @@ def _needs(one: Opened, width: int) -> dict[FreezeMode, MemoryNeed]:
         raise HpoError(
             f"the GPU memory of {one.ledger.spec.backbone} cannot be estimated ({_cause(error)})."
         ) from error
+    unknown = [config.model.freeze_mode for config in one.configs if config.model.freeze_mode not in needs]
+    if unknown:
+        logger.warning(
+            "study %s: what freeze mode %s needs of a card cannot be estimated; such trials go to any card",
+            one.ledger.name,
+            " and ".join(unknown),
+        )
     return needs
 
 
