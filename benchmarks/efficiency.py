@@ -1,7 +1,8 @@
 """The share of a study's time that its processes spend in forward, backward and optimiser steps, by freeze mode.
 
-``python -m benchmarks.efficiency``: the images, the network and the configurations of benchmarks.study. For a CPU only:
-a GPU works beside Python, where these clocks would read something else.
+``python -m benchmarks.efficiency``: the images, the network and the configurations of benchmarks.study, with trials
+long enough for a study of minutes, as real ones are of hours. For a CPU only: a GPU works beside Python, where these
+clocks would read something else.
 """
 
 import sys
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 import torch
 
 from benchmarks.driver import Clock
-from benchmarks.study import EPOCHS, configurations, write_digits, write_space, write_weights
+from benchmarks.study import configurations, write_digits, write_space, write_weights
 from hpo import ledger as ledgers
 from hpo.checkpoints import CheckpointPlace
 from hpo.create import Asked, checked
@@ -32,7 +33,8 @@ from trainables.config import EpochResult
 
 P = ParamSpec("P")
 T = TypeVar("T")
-LENGTHS = {**EPOCHS, "partial": EPOCHS["none"]}
+LENGTHS = {"backbone": (20, 40), "partial": (10, 20), "none": (6, 12)}
+"""Two lengths of trial by freeze mode."""
 
 
 class TimedWorker(Worker):

@@ -1,18 +1,31 @@
 """Where trials' states are kept between epochs: a folder or any fsspec URL, one object a live trial."""
 
 import errno
+import logging
 import os
 import secrets
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import fsspec
 
-from hpo.errors import NoSpaceError
+from hpo.errors import NoPlaceError, UsageError
 from trainables.config import data_root
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+OUTAGE_WAIT_S = 120.0
+"""How long a place behind a network may be away before its study stops."""
+_RETRY_S = 5.0
+
+_EXTRAS = {"s3", "sftp"}
+"""URL schemes that have an optional dependency of their own."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -31,37 +44,46 @@ class CheckpointStore:
         """Keep `blob` as the state of trial `number`, in place of an earlier one.
 
         Raises:
-            NoSpaceError: There is no room for it; the earlier one is still there.
+            NoPlaceError: There is no room for it, or the place was away for `OUTAGE_WAIT_S`; the earlier one is still
+                there.
         """
         try:
-            if "://" in self.uri:
-                with fsspec.open(self._name(number), "wb") as file:
-                    file.write(blob)
+            if self._is_url:
+                self._patiently(lambda: self._upload(number, blob))
             else:
                 self._replace(number, blob)
         except OSError as error:
             if error.errno not in _NO_SPACE:
                 raise
-            raise NoSpaceError(
-                f"no room for the checkpoint of trial {number} ({len(blob)} bytes) in {self.uri}: {error.strerror}"
+            raise NoPlaceError(
+                f"no room for the checkpoint of trial {number} ({len(blob)} bytes) in {self.uri}: {error.strerror};"
+                " make room"
             ) from error
 
     def get(self, number: int) -> bytes | None:
-        """Return the state of trial `number`; None where none is kept (here)."""
+        """Return the state of trial `number`; None where none is kept (here).
+
+        Raises:
+            NoPlaceError: The place was away for `OUTAGE_WAIT_S`.
+        """
         try:
-            with fsspec.open(self._name(number), "rb") as file:
-                blob: bytes = file.read()
-                return blob
+            return self._patiently(lambda: self._read(number)) if self._is_url else self._read(number)
         except FileNotFoundError:
             return None
 
     def remove(self, number: int) -> None:
         """Forget the state of trial `number`, if there is one."""
         for name in (self._name(number), self._partial(number)):
-            filesystem, path = fsspec.core.url_to_fs(name)
-            # Asking first would ask a listing that may be older than the file.
-            with suppress(FileNotFoundError):
+            try:
+                filesystem, path = fsspec.core.url_to_fs(name)
+                # Asking first would ask a listing that may be older than the file.
                 filesystem.rm_file(path)
+            except FileNotFoundError:
+                continue
+            except Exception as error:
+                if not self._is_url:
+                    raise
+                logger.warning("%s stays behind for now: %s", name, _reason(error))
 
     def keep_only(self, numbers: Collection[int]) -> None:
         """Forget the states of all trials but `numbers`, which a kill may have left behind."""
@@ -70,6 +92,35 @@ class CheckpointStore:
         for path in filesystem.glob(f"{folder}/trial-*"):
             if int(path.rpartition("/trial-")[2].partition(".")[0]) not in numbers:
                 filesystem.rm_file(path)
+
+    @property
+    def _is_url(self) -> bool:
+        return "://" in self.uri
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Do what needs a place behind a network, again and again while it is away."""
+        given_up = time.monotonic() + OUTAGE_WAIT_S
+        while True:
+            try:
+                return act()
+            except FileNotFoundError:
+                raise
+            except Exception as error:
+                # Each file system of fsspec raises its own kinds.
+                if time.monotonic() > given_up:
+                    raise NoPlaceError(
+                        f"the place of checkpoints, {self.uri}, is away ({_reason(error)}); see that it can be reached"
+                    ) from error
+                time.sleep(_RETRY_S)
+
+    def _upload(self, number: int, blob: bytes) -> None:
+        with fsspec.open(self._name(number), "wb") as file:
+            file.write(blob)
+
+    def _read(self, number: int) -> bytes:
+        with fsspec.open(self._name(number), "rb") as file:
+            blob: bytes = file.read()
+            return blob
 
     def _replace(self, number: int, blob: bytes) -> None:
         partial = Path(self._partial(number))
@@ -95,7 +146,8 @@ class CheckpointStore:
 class CheckpointPlace:
     """Where the checkpoints of one study lie, as the driver and every machine see it."""
 
-    study: str
+    folder: str
+    """Its name among other studies' on a machine."""
     uri: str | None
     """A folder or a URL; None: the data folder of each machine, for its own trials."""
     shared: bool
@@ -105,12 +157,33 @@ class CheckpointPlace:
     @property
     def store(self) -> CheckpointStore:
         """The checkpoints as this machine sees them."""
-        return CheckpointStore(self.uri or str(data_root(self.data_dir) / "checkpoints" / self.study))
+        return CheckpointStore(self.uri or str(data_root(self.data_dir) / "checkpoints" / self.folder))
 
     def keep_only(self, numbers: Collection[int]) -> None:
         """Forget the states of all trials but `numbers`, as far as the driver sees them."""
         if self.shared:
             self.store.keep_only(numbers)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def checked_place(asked: str) -> str:
+    """Return what ``--checkpoints`` was given: a folder as an absolute path, or a URL.
+
+    Raises:
+        UsageError: No file system is known for the URL, or its package is missing.
+    """
+    if "://" not in asked:
+        return str(Path(asked).expanduser().absolute())
+    scheme = asked.partition("://")[0]
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except (ValueError, ImportError) as error:
+        extra = f"; `pip install -e '.[{scheme}]'` in hpo's folder brings it" if scheme in _EXTRAS else ""
+        raise UsageError(f"--checkpoints {asked}: {error}{extra}") from error
+    return asked
 
 
 def write_probe(uri: str, token: str, make_folder: bool) -> str:
@@ -130,6 +203,22 @@ def write_probe(uri: str, token: str, make_folder: bool) -> str:
     with fsspec.open(f"{uri}/.probe-{token}-{me}", "wb") as file:
         file.write(me.encode())
     return me
+
+
+def try_place(uri: str) -> None:
+    """Write, read and remove a small file where checkpoints are to be kept.
+
+    Raises:
+        UsageError: That does not work.
+    """
+    mark = secrets.token_hex(8)
+    try:
+        same = write_probe(uri, mark, make_folder=True) in take_probes(uri, mark)
+    except Exception as error:
+        # Each file system raises its own.
+        raise UsageError(f"{uri} cannot be used for checkpoints ({_reason(error)})") from error
+    if not same:
+        raise UsageError(f"{uri} cannot be used for checkpoints (it does not give back what was written)")
 
 
 def take_probes(uri: str, token: str) -> set[str]:

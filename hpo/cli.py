@@ -41,6 +41,9 @@ DataDir = Annotated[
     typer.Option(help="Datasets, weights, decoded images; default: $HPO_DATA_DIR, else ~/.cache/hpo."),
 ]
 CacheSize = Annotated[float, typer.Option(min=0, help="Gigabytes (2^30) for decoded images and features.")]
+NewAddress = Annotated[
+    str | None, typer.Option(help="local, auto, or HOST:PORT of a Ray cluster; default: where the study ran last.")
+]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
 
 
@@ -83,7 +86,10 @@ def run(
     storage: Storage = None,
     checkpoints: Annotated[
         str | None,
-        typer.Option(help="Folder or fsspec URL for trials' checkpoints; default: the study's own."),
+        typer.Option(
+            help="Folder or fsspec URL for trials' checkpoints; default: the study's own folder, of nodes that do not"
+            " share it their data folder."
+        ),
     ] = None,
     studies_dir: StudiesDir = None,
     cpus_per_trial: Annotated[float | None, typer.Option(min=0.1, help="CPUs of each trial.")] = None,
@@ -108,7 +114,9 @@ def run(
     timeout_s = None if timeout is None else parse_duration(timeout)
     names = study_paths.study_names(backbone, dataset, study)
     folder = study_paths.studies_dir(studies_dir)
+    located_by = study_paths.located_by(studies_dir, storage)
 
+    from hpo.checkpoints import checked_place
     from hpo.create import Asked, checked
     from hpo.run import start
     from hpo.spec import RunOptions
@@ -135,7 +143,7 @@ def run(
         data_dir=data_dir and str(Path(data_dir).expanduser().absolute()),
         cache_bytes=_gigabytes(cache_size),
         address=address,
-        checkpoints=checkpoints,
+        checkpoints=checkpoints and checked_place(checkpoints),
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         concurrency=concurrency,
@@ -144,7 +152,10 @@ def run(
         retrain=not no_retrain,
     )
     studies = [
-        (checked(Asked.model_validate({**asked, "backbone": one}), options), study_paths.StudyPaths(folder, name))
+        (
+            checked(Asked.model_validate({**asked, "backbone": one}), options),
+            study_paths.StudyPaths(folder, name, located_by),
+        )
         for one, name in names.items()
     ]
     conclude(start(studies, options, study_paths.storage_url(folder, storage)), as_json)
@@ -154,6 +165,7 @@ def run(
 def resume(
     study: Annotated[list[str], typer.Argument(metavar="STUDY...")],
     trials: Annotated[int | None, typer.Option(min=1, help="A higher target, for each.")] = None,
+    address: NewAddress = None,
     studies_dir: StudiesDir = None,
     storage: Storage = None,
     as_json: AsJson = False,
@@ -163,7 +175,8 @@ def resume(
     from hpo.run import resume as go_on
 
     located = [_located(name, studies_dir, storage) for name in dict.fromkeys(study)]
-    conclude(go_on([(open_study(url, files.name), files) for files, url in located], trials, located[0][1]), as_json)
+    studies = [(open_study(url, files.name), files) for files, url in located]
+    conclude(go_on(studies, located[0][1], trials=trials, address=address), as_json)
 
 
 @app.command()
@@ -206,6 +219,7 @@ def retrain(
         int, typer.Option(min=1, help="Train so many of the best again and let validation choose among them.")
     ] = 1,
     on: Annotated[str, typer.Option(help="train+val or train.")] = "train+val",
+    address: NewAddress = None,
     studies_dir: StudiesDir = None,
     storage: Storage = None,
     as_json: AsJson = False,
@@ -217,10 +231,10 @@ def retrain(
 
     files, url = _located(study, studies_dir, storage)
     ledger = open_study(url, study)
-    conclude(
-        [retrain_again(ledger, files, url, seeds=seeds, top=top, on="train" if on == "train" else "train+val")],
-        as_json,
+    ended = retrain_again(
+        ledger, files, url, seeds=seeds, top=top, on="train" if on == "train" else "train+val", address=address
     )
+    conclude(ended, as_json)
 
 
 @app.command()
@@ -370,7 +384,8 @@ def _configure_logging(debug: bool) -> None:
 
 def _located(study: str, studies_dir: Path | None, storage: str | None) -> tuple[study_paths.StudyPaths, str]:
     folder = study_paths.studies_dir(studies_dir)
-    return study_paths.StudyPaths(folder, study), study_paths.storage_url(folder, storage)
+    files = study_paths.StudyPaths(folder, study, study_paths.located_by(studies_dir, storage))
+    return files, study_paths.storage_url(folder, storage)
 
 
 def _gigabytes(size: float) -> int:

@@ -24,8 +24,12 @@ cluster = typer.Typer(
 
 NodeIp = Annotated[str | None, typer.Option(help="This machine's address; default: that of its way to the others.")]
 Cpus = Annotated[int | None, typer.Option(min=1, help="CPUs to offer; default: all.")]
-Gpus = Annotated[int | None, typer.Option(min=0, help="Cards to offer; default: all; 0: none.")]
-VramGb = Annotated[float | None, typer.Option(min=0.1, help="GiB of each card; default: what its driver says.")]
+Gpus = Annotated[
+    int | None, typer.Option(min=0, help="Cards to offer, or to suppose where none is seen; default: all; 0: none.")
+]
+VramGb = Annotated[
+    float | None, typer.Option(min=1, help="GiB of each card, cut to whole ones; default: all that it has.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -137,15 +141,17 @@ def doctor(
         Path | None, typer.Option(help="Folder of all studies; default: $HPO_STUDIES_DIR, else ./studies.")
     ] = None,
     checkpoints: Annotated[
-        str | None, typer.Option(help="Folder or fsspec URL for trials' checkpoints; default: the study's own.")
+        str | None, typer.Option(help="Folder or fsspec URL for trials' checkpoints; default: none is tried.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what would stop a study on this machine, or on a cluster, and how to mend it."""
+    from hpo.checkpoints import checked_place
     from hpo.doctor import examine, worst
 
     folder = study_paths.studies_dir(studies_dir)
-    checks = examine(address, data_dir, study_paths.storage_url(folder, storage), folder, checkpoints)
+    place = checkpoints and checked_place(checkpoints)
+    checks = examine(address, data_dir, study_paths.storage_url(folder, storage), folder, place)
     if as_json:
         print_json({"verdict": worst(checks), "checks": [dataclasses.asdict(check) for check in checks]})
     else:

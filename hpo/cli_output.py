@@ -1,11 +1,17 @@
 """What commands print on stdout: results for people, or one JSON object for programs."""
 
 import json
+import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from hpo.run import Ended
+
+logger = logging.getLogger(__name__)
 
 
 def console(piped_width: int = 160) -> Console:
@@ -18,15 +24,29 @@ def print_json(document: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(document) + "\n")
 
 
-def conclude(summaries: list[dict[str, Any]], as_json: bool) -> None:
-    """Print the results of one study, or of several with a table that compares them, on stdout."""
+def conclude(ended: "Ended", as_json: bool) -> None:
+    """Print the results of one study, or of several with a table that compares them, on stdout.
+
+    Raises:
+        HpoError: A study failed; what the others came to is printed, and every failure but this one logged.
+    """
+    if ended.summaries:
+        alone = len(ended.summaries) + len(ended.failures) == 1
+        _print_results(ended.summaries, as_json, alone)
+    for failure in ended.failures[:-1]:
+        logger.error("error: %s", failure)
+    if ended.failures:
+        raise ended.failures[-1]
+
+
+def _print_results(summaries: list[dict[str, Any]], as_json: bool, alone: bool) -> None:
     if as_json:
-        print_json(summaries[0] if len(summaries) == 1 else {"studies": summaries})
+        print_json(summaries[0] if alone else {"studies": summaries})
         return
     from hpo.status import show_comparison
 
     sys.stdout.write("\n".join(_conclusion(summary) for summary in summaries))
-    if len(summaries) > 1:
+    if not alone:
         sys.stdout.write("\n")
         show_comparison(summaries, console())
 

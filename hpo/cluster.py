@@ -53,15 +53,17 @@ def outgoing_ip(towards: str = _OUTSIDE) -> str:
     """Return this machine's own address on the way to another one.
 
     Raises:
-        UsageError: There is no way there, and the machine's name has no address.
+        UsageError: There is no way there, and the machine's name has no address but loopback's.
     """
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
         way.connect((towards, 9))
         return str(way.getsockname()[0])
-    try:
-        return socket.gethostbyname(socket.gethostname())
-    except OSError as error:
-        raise UsageError("this machine's address cannot be found out; --node-ip gives it.") from error
+    with contextlib.suppress(OSError):
+        named = socket.gethostbyname(socket.gethostname())
+        # Debian gives a machine's name 127.0.1.1, which means another machine to every other.
+        if not named.startswith("127."):
+            return named
+    raise UsageError("this machine's address cannot be found out; --node-ip gives it.")
 
 
 def start_head(node_ip: str, port: int, offered: Sequence[Part]) -> str:

@@ -15,7 +15,8 @@ def delete(url: str, paths: StudyPaths) -> None:
         UsageError: There is no such study.
         HpoError: It is being run.
     """
-    options = ledger.open_study(url, paths.name).run_options
+    study = ledger.open_study(url, paths.name)
+    options, name = study.run_options, study.checkpoint_folder
     paths.folder.mkdir(parents=True, exist_ok=True)
     with only_writer(paths.lock, paths.name, url):
         ledger.delete(url, paths.name)
@@ -23,5 +24,5 @@ def delete(url: str, paths: StudyPaths) -> None:
     # Of a study that was interrupted; what other machines or a bucket keep of it is out of this machine's hands.
     for folder in (options.checkpoints, None):
         if folder is None or "://" not in folder:
-            uri = f"{folder.rstrip('/')}/{paths.name}" if folder else None
-            CheckpointPlace(paths.name, uri, shared=True, data_dir=options.data_dir).keep_only(())
+            uri = f"{folder.rstrip('/')}/{name}" if folder else None
+            CheckpointPlace(name, uri, shared=True, data_dir=options.data_dir).keep_only(())

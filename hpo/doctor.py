@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from sqlalchemy import NullPool, create_engine, inspect, text
 
 from hpo import nodes
-from hpo.checkpoints import take_probes, write_probe
+from hpo.checkpoints import try_place
 from hpo.errors import HpoError, UsageError
 from hpo.gpus import cards
 from hpo.joining import live_nodes, token_path
@@ -90,7 +90,9 @@ def versions() -> Check:
     try:
         asked = [Requirement(line) for line in importlib.metadata.requires("hpo") or []]
     except importlib.metadata.PackageNotFoundError:
-        return Check(name, "here", "warn", f"Python {python}; hpo runs from its source", "`pip install` it")
+        return Check(
+            name, "here", "warn", f"Python {python}; hpo runs from its source", "`pip install -e .` in its folder"
+        )
     wrong = []
     for requirement in asked:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
@@ -181,16 +183,11 @@ def database(url: str, studies: Path) -> Check:
 
 def place(uri: str) -> Check:
     """Write, read and remove a small file where checkpoints are to be kept."""
-    name, mark = "checkpoints", uuid.uuid4().hex
     try:
-        written = write_probe(uri, mark, make_folder=True)
-        same = written in take_probes(uri, mark)
-    except Exception as error:  # noqa: BLE001 - each file system raises its own
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return Check(name, "here", "fail", f"{uri} cannot be used ({words})", "mend it, or name another place")
-    if not same:
-        return Check(name, "here", "fail", f"{uri} does not give back what was written", "name another place")
-    return Check(name, "here", "pass", f"{uri} can be written and read")
+        try_place(uri)
+    except UsageError as error:
+        return Check("checkpoints", "here", "fail", str(error), "mend it, or name another place")
+    return Check("checkpoints", "here", "pass", f"{uri} can be written and read")
 
 
 def port() -> Check:

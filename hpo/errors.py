@@ -1,7 +1,9 @@
 """What the command line tells people, and the exit code that goes with it.
 
 HpoError (1)               the study or a command failed
-├─ NoSpaceError (1)        a disk is full; it can be resumed once there is room
+├─ NoPlaceError (1)        a checkpoint cannot be kept; the study can be resumed once that is mended
+├─ NothingFitsError (1)    no configuration fits on the machines
+├─ DeadEndError (1)        all that is left waits for machines that are gone
 ├─ UsageError (2)          bad usage or input: nothing was created
 └─ InterruptedStudy (130)  stopped by the user; it can be resumed
 """
@@ -13,12 +15,16 @@ class HpoError(Exception):
     exit_code = 1
 
 
-class NoSpaceError(HpoError):
-    """A checkpoint cannot be written for lack of room."""
+class NoPlaceError(HpoError):
+    """A checkpoint cannot be kept or read: its disk is full, or its place is away."""
 
 
 class NothingFitsError(HpoError):
     """No configuration of a study's search space fits on the machines that it has."""
+
+
+class DeadEndError(HpoError):
+    """All that is left of a run waits for machines that are gone."""
 
 
 class UsageError(HpoError):

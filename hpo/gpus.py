@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from hpo.errors import UsageError
 
 _QUERY = (
-    *("nvidia-smi", "--query-gpu=index,name,memory.total,driver_version"),
+    *("nvidia-smi", "--query-gpu=index,name,memory.total,driver_version,uuid"),
     "--format=csv,noheader,nounits",
 )
-_LINE = re.compile(r"([0-9]+)\s*,\s*(.+?)\s*,\s*([^,]+?)\s*,\s*([^,]+)")
+_LINE = re.compile(r"([0-9]+)\s*,\s*(.+?)\s*,\s*([^,]+?)\s*,\s*([^,]+?)\s*,\s*([^,]+)")
 _PATIENCE_S = 20.0
 """A driver in trouble lets nvidia-smi hang."""
 _LONGEST_LABEL = 63
@@ -31,6 +31,8 @@ class Card:
     """GiB; 0: the driver does not say."""
     driver: str
     """The driver's version."""
+    uuid: str
+    """``GPU-`` and a number."""
 
 
 @dataclass(frozen=True)
@@ -66,36 +68,41 @@ def cards() -> tuple[Card, ...]:
 
 
 def parse(table: str) -> tuple[Card, ...]:
-    """Read nvidia-smi's answer, one card a line: ``0, NVIDIA GeForce RTX 3060, 12288, 535.183.01``, memory in MiB."""
+    """Read nvidia-smi's answer, one card a line: ``0, NVIDIA GeForce RTX 3060, 12288, 535.183.01, GPU-...``, in MiB."""
     found = []
     for line in table.splitlines():
         match = _LINE.fullmatch(line.strip())
         if match is not None:
-            index, name, memory, driver = match.groups()
+            index, name, memory, driver, uuid = match.groups()
             # Cards that share the machine's memory have none of their own to tell: "[N/A]".
             gigabytes = float(memory) / 1024 if re.fullmatch(r"\d+(\.\d+)?", memory) else 0.0
-            found.append(Card(int(index), name, gigabytes, driver))
+            found.append(Card(int(index), name, gigabytes, driver, uuid))
     return tuple(found)
 
 
 def visible(found: tuple[Card, ...], listed: str | None) -> tuple[Card, ...]:
     """Return those of the cards that `listed`, the value of ``CUDA_VISIBLE_DEVICES``, names; None: all.
 
-    Which one a name of letters (``GPU-...``, ``MIG-...``) means is not looked up: its memory is then unknown.
+    Which card a part of one (``MIG-...``) belongs to is not looked up: its memory is then unknown.
     """
     if listed is None:
         return found
     names = [name.strip() for name in listed.split(",")]
-    if any(not re.fullmatch(r"-?\d*", name) for name in names):
+    if any(name.startswith("MIG-") for name in names):
         return tuple(dataclasses.replace(card, memory_gb=0.0) for card in found[: len(names)])
-    by_index = {str(card.index): card for card in found}
     chosen = []
     for name in names:
+        named = [card for card in found if name == str(card.index) or _begins(card.uuid, name)]
         # As CUDA does, nothing after the first that is no card.
-        if name not in by_index:
+        if not named:
             break
-        chosen.append(by_index[name])
+        chosen.append(named[0])
     return tuple(chosen)
+
+
+def _begins(uuid: str, name: str) -> bool:
+    """CUDA takes the beginning of a card's number for the card."""
+    return name.startswith("GPU-") and uuid.startswith(name)
 
 
 def label_of(name: str) -> str:

@@ -9,11 +9,16 @@ from hpo.errors import InterruptedStudy
 
 
 class Interruption:
-    """The signal handler of a command that can be gone on with."""
+    """The signal handler of a command that can be gone on with, by `command`."""
 
-    def __init__(self, message: str) -> None:
-        self.message = message
+    def __init__(self, command: str) -> None:
+        self.command = command
         self._asked = False
+
+    @property
+    def message(self) -> str:
+        """The last line that the user sees."""
+        return f"stopped; go on with: {self.command}"
 
     def check(self) -> None:
         """Raise KeyboardInterrupt again if the first one was swallowed, as in a callback that C code made."""
@@ -36,7 +41,7 @@ def stoppable(command: str) -> Iterator[Interruption]:
     Args:
         command: What goes on with the work that was stopped; the last line that the user sees.
     """
-    interruption = Interruption(f"stopped; go on with: {command}")
+    interruption = Interruption(command)
     previous = {number: signal.signal(number, interruption) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interruption

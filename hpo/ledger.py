@@ -4,7 +4,7 @@ States are Optuna's own. A trial that was interrupted stays RUNNING and is adopt
 parameters, going on from its checkpoint.
 """
 
-import datetime
+import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from hpo.storage import connect, missing_sqlite_file, opening, patient
 from trainables.config import EpochResult
 
 _SPEC, _RUN, _SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
-_MICRO_BATCHES = "micro_batches"
+_MICRO_BATCHES, _KEY = "micro_batches", "key"
 _CURVE, _BEST_EPOCH, _ENDING, _ERROR = "curve", "best_epoch", "ending", "error"
 
 
@@ -64,6 +64,11 @@ class Ledger:
     @patient
     def run_options(self, options: RunOptions) -> None:
         self._study.set_user_attr(_RUN, options.model_dump())
+
+    @property
+    def checkpoint_folder(self) -> str:
+        """The name of the study's folder where it shares a place for checkpoints with others, maybe of its name."""
+        return f"{self.name}-{self._study.user_attrs[_KEY]}"
 
     @property
     def splits(self) -> dict[str, Any]:
@@ -119,11 +124,6 @@ class Ledger:
     def n_trials(self) -> int:
         """Trials that were started, in whatever state they are."""
         return self._n_trials
-
-    @property
-    def started(self) -> datetime.datetime | None:
-        """When its first trial started; None before."""
-        return min((trial.datetime_start for trial in self._frozen() if trial.datetime_start), default=None)
 
     def records(self) -> list[TrialRecord]:
         """Return all started trials, by number."""
@@ -278,6 +278,7 @@ def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: di
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         # A study without a specification and without trials is one whose creation was cut short.
         if _SPEC not in study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr(_KEY, secrets.token_hex(4))
             study.set_user_attr(_SPLITS, splits)
             study.set_user_attr(_RUN, options.model_dump())
             study.set_user_attr(_SPEC, spec.model_dump())

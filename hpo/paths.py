@@ -1,6 +1,9 @@
 """Where a study's files lie: names under ``studies/STUDY/`` and the database beside them."""
 
 import os
+import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,13 @@ def studies_dir(option: Path | None) -> Path:
 def storage_url(studies: Path, storage: str | None) -> str:
     """Return the address of the ledger's database: `storage`, else SQLite's ``optuna.db`` among the studies."""
     return storage or f"sqlite:///{studies / 'optuna.db'}"
+
+
+def located_by(studies_dir: Path | None, storage: str | None) -> tuple[str, ...]:
+    """Return the options, as they were given, that say where studies lie; a password in them is masked."""
+    hidden = storage and re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", storage)
+    options = {"--studies-dir": studies_dir, "--storage": hidden}
+    return tuple(word for name, value in options.items() if value is not None for word in (name, str(value)))
 
 
 def check_study_name(name: str) -> str:
@@ -68,6 +78,8 @@ class StudyPaths:
 
     studies: Path
     name: str
+    located_by: tuple[str, ...] = ()
+    """The options that a command needs to find the study."""
 
     @property
     def folder(self) -> Path:
@@ -113,3 +125,8 @@ class StudyPaths:
     def scratch(self) -> Path:
         """What Ray Tune writes while a study runs; never read again."""
         return self.folder / ".ray"
+
+
+def resume_command(studies: Sequence[StudyPaths]) -> str:
+    """Return the command that goes on with studies, to be pasted where they were started."""
+    return shlex.join(["hpo", "resume", *(study.name for study in studies), *studies[0].located_by])

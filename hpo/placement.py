@@ -191,6 +191,23 @@ def _tightest(free: list[_Free], share: Share) -> _Free:
     return max(free, key=lambda card: (card.gpus, card.vram_gb))
 
 
+def correction(mode: FreezeMode, memory_gb: Mapping[str, float] | None) -> float:
+    """Return what a trial's measured need of memory was of the estimated; 1 where that is not known.
+
+    Where features are stored, a trial that found them needed less than one that computes them or the test's, so what
+    was measured of a frozen part makes no estimate smaller.
+    """
+    if memory_gb is None:
+        return 1.0
+    ratio = memory_gb["measured"] / memory_gb["estimated"]
+    return ratio if mode == "none" else max(ratio, 1.0)
+
+
+def can_hold(nodes: Iterable[Node], share: Share) -> bool:
+    """Return whether some node, were it empty, could run what takes `share`."""
+    return any(_slots(node, share) and node.vram_gb + _ROUNDING >= share.vram_gb for node in nodes)
+
+
 def gigabytes(need: MemoryNeed, images: int, correction: float = 1.0) -> float:
     """Return the GiB of a card that a trial takes with `images` images on it at a time, context and margin included."""
     return CONTEXT_GB + MARGIN * correction * need.bytes_at(images) / 2**30

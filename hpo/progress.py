@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.records import Assignment, TrialRecord, best_records, count_states
+from hpo.summary import duration
 from trainables.config import EpochResult
 
 
@@ -147,13 +148,6 @@ class Progress:
         states = ", ".join(f"{count} {state}" for state, count in self._counts.items())
         heading = f"{self.study}: {states}, {len(self._running)} RUNNING | {self._summary()}"
         return [Text(heading, style="bold"), *([table] if self._running else [])]
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: ``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _shown(assignment: Assignment) -> str:

@@ -17,13 +17,13 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hpo.checkpoints import CheckpointPlace, take_probes, write_probe
+from hpo.checkpoints import CheckpointPlace, take_probes, try_place, write_probe
 from hpo.errors import HpoError, UsageError
 from hpo.ledger import Ledger
 from hpo.nodes import NodeError, NodeFacts, each_node, facts, mismatches
 from hpo.paths import StudyPaths
 from hpo.placement import Placement, as_node
-from hpo.session import alive, named
+from hpo.session import alive, named, use_given_cards
 from hpo.spec import RunOptions, trial_config
 from trainables.config import FREEZE_MODES, FreezeMode, MemoryNeed, TrialConfig
 
@@ -122,24 +122,28 @@ def _refuse_others(known: Sequence[NodeFacts]) -> None:
 
 def _checkpoint_place(one: Opened, clustered: bool) -> CheckpointPlace:
     """Find out, by writing on every node and reading here, whether the nodes share a place for checkpoints."""
-    name, asked = one.ledger.name, one.options.checkpoints
-    uri = f"{asked.rstrip('/')}/{name}" if asked else str(one.paths.checkpoints)
+    name, asked, folder = one.ledger.name, one.options.checkpoints, one.ledger.checkpoint_folder
+    uri = f"{asked.rstrip('/')}/{folder}" if asked else str(one.paths.checkpoints)
     if not clustered:
-        return CheckpointPlace(name, uri, shared=True)
+        if asked:
+            try_place(uri)
+        return CheckpointPlace(folder, uri, shared=True)
     token = secrets.token_hex(8)
     # A folder that nobody asked for is not made on other machines.
     written = each_node(write_probe, uri, token, asked is not None)
     failed = {node_id: words for node_id, words in written.items() if isinstance(words, NodeError)}
     if asked and failed:
+        each_node(take_probes, uri, token)
         raise UsageError(
             f"--checkpoints {asked} cannot be written on these nodes; mend that, or choose another place:"
             + "".join(f"\n  {_node_name(node_id)}: {words}" for node_id, words in failed.items())
         )
     seen = set() if failed else take_probes(uri, token)
-    # A node that is alone shares its folders with nobody who may join it later.
-    if seen >= set(written.values()) and ("://" in uri or len(written) > 1):
+    # A machine that is alone, be it of several cards, shares its folders with nobody who may join it later.
+    machines = {node["NodeManagerAddress"] for node in alive()}
+    if seen >= set(written.values()) and ("://" in uri or len(machines) > 1):
         logger.info("study %s: checkpoints in %s, which all nodes share: a trial goes on wherever it is", name, uri)
-        return CheckpointPlace(name, uri, shared=True)
+        return CheckpointPlace(folder, uri, shared=True)
     each_node(take_probes, uri, token)
     logger.info(
         "study %s: each node keeps its trials' checkpoints, in %s: a trial goes on there, and starts anew elsewhere"
@@ -148,7 +152,7 @@ def _checkpoint_place(one: Opened, clustered: bool) -> CheckpointPlace:
         name,
         uri if asked else "its data folder",
     )
-    return CheckpointPlace(name, uri if asked else None, shared=False, data_dir=one.options.data_dir)
+    return CheckpointPlace(folder, uri if asked else None, shared=False, data_dir=one.options.data_dir)
 
 
 def _node_name(node_id: str) -> str:
@@ -197,9 +201,9 @@ def _fill(one: Opened, placement: Placement) -> None:
     nodes = {node["NodeID"]: node for node in alive()}
     streams: dict[str, Any] = {}
     for node_id, node in nodes.items():
-        task = ray.remote(_filling).options(
+        # The process ends with its task, for what it keeps of a card is in no trial's account.
+        task = ray.remote(num_cpus=0, max_calls=1)(_filling).options(
             num_returns="streaming",
-            num_cpus=0,
             num_gpus=asked.gpus if node["Resources"].get("GPU") else 0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
             max_retries=0,
@@ -225,6 +229,7 @@ def _fill(one: Opened, placement: Placement) -> None:
 
 def _filling(configs: tuple[TrialConfig, ...], weights_sha256: str | None) -> Iterator[str]:
     """Yield what the stores log while they are filled (runs on a node)."""
+    use_given_cards()
     told: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     log = logging.getLogger("trainables")
     log.setLevel(logging.INFO)

@@ -18,10 +18,11 @@ import tomli_w
 
 from hpo.errors import HpoError
 from hpo.ledger import Ledger
-from hpo.paths import StudyPaths
-from hpo.placement import Fit, Placement
+from hpo.paths import StudyPaths, resume_command
+from hpo.placement import Fit, Placement, Share, can_hold, correction
 from hpo.records import TrialRecord, best_records
 from hpo.report.figures import draw_confusion
+from hpo.session import nodes, use_given_cards
 from hpo.spec import trial_config
 from hpo.trials import StudyRun
 from trainables.config import EpochResult, TrialConfig
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RetrainOn = Literal["train+val", "train"]
+_NODES_LOOK_S = 10.0
+"""Between two looks at which machines are alive."""
 _SEED_STRIDE = 7_919
 """Between the seeds of repeated retrains; a prime apart from the stride between trials."""
 
@@ -56,6 +59,7 @@ class Retraining:
     paths: StudyPaths
     chosen: TrialRecord
     on: RetrainOn
+    share: Share
     futures: list[Any]
 
     def conclude(self) -> dict[str, Any]:
@@ -67,7 +71,7 @@ class Retraining:
         Raises:
             HpoError: It failed.
         """
-        retrained = [Retrained(**fields) for fields in _results(self.futures, self.ledger.name)]
+        retrained = [Retrained(**fields) for fields in _results(self.futures, self.share, self.paths)]
         result = _result(self.ledger, self.chosen, retrained, self.on, self.paths)
         _write(self.paths, self.ledger, self.chosen, retrained[0], result)
         self.ledger.final = result
@@ -80,7 +84,7 @@ def begin_retrain(
     """Give Ray the retrain of a study's best configuration, which then looks at held-out test.
 
     Args:
-        run: A study with at least one trial that has an epoch.
+        run: A study with at least one trial that is COMPLETE or PRUNED.
         placement: The machines; Ray must be up.
         seeds: How many models are trained; the first is kept, and test accuracy gets a mean and a deviation.
         top: How many of the best configurations are first trained again on the training split, with another seed;
@@ -88,33 +92,33 @@ def begin_retrain(
         on: Whether the final model learns from the validation images too.
 
     Raises:
-        HpoError: No trial has finished an epoch, or one of the `top` failed.
+        HpoError: No trial has ended with an epoch, or one of the `top` failed.
     """
     candidates = best_records(run.ledger.records(), top)
     if not candidates:
         raise HpoError(_nothing_to_retrain(run.ledger))
     chosen = _choose(run, candidates, placement) if top > 1 else candidates[0]
-    return Retraining(run.ledger, run.paths, chosen, on, _train_and_test(run, chosen, placement, seeds, on))
+    share = _fit(run, chosen, placement).share
+    return Retraining(run.ledger, run.paths, chosen, on, share, _train_and_test(run, chosen, placement, seeds, on))
 
 
 def _nothing_to_retrain(ledger: Ledger) -> str:
     errors = [record.error for record in ledger.records() if record.error is not None]
     if errors:
         return f"study {ledger.name} has nothing to retrain: {len(errors)} trials failed, the last with {errors[-1]}"
-    return f"study {ledger.name} has no finished trial to retrain yet; `hpo resume {ledger.name}` goes on."
+    return f"study {ledger.name} has no finished trial to retrain yet; `hpo resume` goes on with it."
 
 
-def _task(run: StudyRun, record: TrialRecord, placement: Placement, function: Any) -> Any:
-    """Return `function` as a task of Ray's that asks for what the trial asked for."""
-    asked = _fit(run, record, placement).share.resources
+def _task(share: Share, function: Any) -> Any:
+    """Return `function` as a task of Ray's that asks for `share`, and is not repeated, for it may look at test data."""
+    asked = share.resources
     cpus, gpus = asked.pop("CPU"), asked.pop("GPU")
-    return ray.remote(num_cpus=cpus, num_gpus=gpus, resources=asked)(function)
+    return ray.remote(num_cpus=cpus, num_gpus=gpus, resources=asked, max_retries=0)(function)
 
 
 def _fit(run: StudyRun, record: TrialRecord, placement: Placement) -> Fit:
-    mode, memory = record.params["freeze_mode"], record.memory_gb
-    correction = memory["measured"] / memory["estimated"] if memory else 1.0
-    fit = placement.fit(mode, record.params["batch_size"], run.needs.get(mode), correction)
+    mode = record.params["freeze_mode"]
+    fit = placement.fit(mode, record.params["batch_size"], run.needs.get(mode), correction(mode, record.memory_gb))
     return fit or Fit(placement.whole, None)
 
 
@@ -134,10 +138,12 @@ def _config(run: StudyRun, record: TrialRecord, placement: Placement, repeat: in
 
 def _choose(run: StudyRun, candidates: list[TrialRecord], placement: Placement) -> TrialRecord:
     """Train each candidate again on the training split and return the best on validation."""
+    shares = [_fit(run, record, placement).share for record in candidates]
     futures = [
-        _task(run, record, placement, _validate).remote(_config(run, record, placement, 1)) for record in candidates
+        _task(share, _validate).remote(_config(run, record, placement, 1))
+        for record, share in zip(candidates, shares, strict=True)
     ]
-    accuracies = _results(futures, run.ledger.name)
+    accuracies = _results(futures, max(shares, key=lambda share: share.vram_gb), run.paths)
     for record, accuracy in zip(candidates, accuracies, strict=True):
         logger.info("trial %d trained again: validation accuracy %.4f", record.number, accuracy)
     return max(zip(accuracies, candidates, strict=True), key=lambda pair: (pair[0], -pair[1].number))[1]
@@ -146,7 +152,7 @@ def _choose(run: StudyRun, candidates: list[TrialRecord], placement: Placement) 
 def _train_and_test(run: StudyRun, chosen: TrialRecord, placement: Placement, seeds: int, on: RetrainOn) -> list[Any]:
     assert chosen.best is not None
     rates = [result.learning_rate for result in chosen.curve[: chosen.best.epoch]] if on == "train+val" else None
-    task = _task(run, chosen, placement, _train)
+    task = _task(_fit(run, chosen, placement).share, _train)
     logger.info(
         "study %s: retraining trial %d on %s for %d epochs%s",
         run.ledger.name,
@@ -162,18 +168,30 @@ def _train_and_test(run: StudyRun, chosen: TrialRecord, placement: Placement, se
     return futures
 
 
-def _results(futures: list[Any], study: str) -> list[Any]:
+def _results(futures: list[Any], share: Share, paths: StudyPaths) -> list[Any]:
+    """Wait for tasks that ask for `share` or less.
+
+    Raises:
+        HpoError: One failed, or the machine that could run it is gone, for whose return Ray would wait for ever.
+    """
+    failed, again = f"the retrain of study {paths.name} failed", f"try again with: {resume_command([paths])}"
+    waiting = futures
     try:
+        while waiting:
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_NODES_LOOK_S)
+            if waiting and not can_hold(nodes(), share):
+                raise HpoError(f"{failed}: the machine that could hold it is gone; {again}")
         return list(ray.get(futures))
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise HpoError(f"the retrain failed: {reason.rstrip('.')}; try again with: hpo resume {study}") from error
+        raise HpoError(f"{failed}: {reason.rstrip('.')}; {again}") from error
 
 
 def _validate(config: TrialConfig) -> float:
     """Train on the training split and return the best validation accuracy (runs in a Ray task)."""
     from trainables.final import begin, train_with_validation
 
+    use_given_cards()
     learner, data = begin(config)
     return max(result.val_accuracy for result in train_with_validation(learner, data))
 
@@ -184,6 +202,7 @@ def _train(config: TrialConfig, learning_rates: list[float] | None) -> dict[str,
     from trainables.final import begin, model_bytes, train_on_all, train_with_validation
     from trainables.held_out_evaluation import look_at_test
 
+    use_given_cards()
     learner, data = begin(config)
     epochs: Iterator[EpochResult] = (
         train_with_validation(learner, data) if learning_rates is None else train_on_all(learner, data, learning_rates)

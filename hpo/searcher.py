@@ -15,7 +15,7 @@ from ray.tune import Callback
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hpo.errors import HpoError, NoSpaceError, NothingFitsError, UsageError
+from hpo.errors import DeadEndError, HpoError, NoPlaceError, NothingFitsError, UsageError
 from hpo.interrupts import Interruption
 from hpo.placement import Node, Placement, Share, as_node, place
 from hpo.rungs import METRIC
@@ -68,11 +68,6 @@ class LedgerSearch(Searcher):
     def _is_over(self) -> bool:
         return self._over or (self._deadline is not None and time.monotonic() >= self._deadline)
 
-    @property
-    def failure(self) -> HpoError:
-        """Why the run was stopped, with what goes on."""
-        return next(study.failure for study in self._studies if study.failure is not None)
-
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial's configuration for `Worker`, FINISHED when there is none left, None to wait."""
         study = next((study for study in self._studies if study.left), None)
@@ -116,21 +111,27 @@ class LedgerSearch(Searcher):
         given.study.fail(given.number, error, lost=lost)
 
     def stop_if_nothing_can_start(self) -> None:
-        """End the run where all that is left are trials that wait for cards that are gone."""
+        """End the run where all that is left are trials that wait for cards that are gone.
+
+        Raises:
+            DeadEndError: That is so; Ray would wait for ever.
+        """
         given, cards = self._given.values(), self.placement.cards_gb
         if not given or not cards or any(not one.waits or one.share.vram_gb <= cards[-1] for one in given):
             return
         least = min(one.share.vram_gb for one in given)
-        self.stop(
-            HpoError(f"trials wait for a card of {least:g} GB, and the largest that is left has {cards[-1]:g} GB")
+        dead_end = DeadEndError(
+            f"trials wait for a card of {least:g} GB, and the largest that is left has {cards[-1]:g} GB"
         )
-        raise self.failure
+        self.stop(dead_end)
+        raise dead_end
 
     def stop(self, failure: HpoError) -> None:
-        """End the whole run, for a reason that is none of a trial's."""
+        """End the studies that have not ended, for a reason that is none of a trial's."""
         self._over = True
         for study in self._studies:
-            study.stop(failure)
+            if study.left or study.open:
+                study.stop(failure)
 
     def __getstate__(self) -> dict[str, Any]:
         """Give Ray, which pickles its experiment, nothing to keep: the ledger has it all."""
@@ -155,15 +156,22 @@ class RunWatch(Callback):
         self._options = options
         self._interruption = interruption
         self._looked_at = time.monotonic()
+        self._ray_died = False
         self._nodes = {node["NodeID"]: named(node) for node in alive()}
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Stop here if the user asked for it, or if no machine is left, for which Tune would wait for ever."""
+        """Stop here if the user asked for it, or if no machine is left, for which Tune would wait for ever.
+
+        Raises:
+            HpoError: Ray has died, or nothing that is left can ever start.
+        """
         self._interruption.check()
         if time.monotonic() - self._looked_at > NODES_LOOK_S:
             self._looked_at = time.monotonic()
             self._look_at_nodes()
             self._search.stop_if_nothing_can_start()
+        if self._ray_died:
+            raise HpoError(f"Ray has died under this study; go on with: {self._interruption.command}")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Let the searcher know that a trial has its machine."""
@@ -172,10 +180,10 @@ class RunWatch(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tell the searcher a failed trial's error, unless it is none of the trial's: a full disk, the death of Ray."""
         error = _error_of(trial)
-        if isinstance(error, NoSpaceError):
-            self._search.stop(NoSpaceError(f"{error}; make room"))
+        if isinstance(error, NoPlaceError):
+            self._search.stop(error)
         elif isinstance(error, RayActorError) and not _ray_answers():
-            self._search.stop(HpoError(_RAY_DIED))
+            self._ray_died = True
         else:
             lost = isinstance(error, ActorUnavailableError) or _NODE_DIED in str(error)
             if lost:
@@ -186,8 +194,8 @@ class RunWatch(Callback):
     def _look_at_nodes(self) -> None:
         nodes = {node["NodeID"]: node for node in alive()}
         if not nodes:
-            self._search.stop(HpoError(_RAY_DIED))
-            raise self._search.failure
+            self._ray_died = True
+            return
         gone, come = self._nodes.keys() - nodes.keys(), nodes.keys() - self._nodes.keys()
         for node in gone:
             logger.warning("node %s is gone; its trials go on elsewhere", self._nodes[node])
@@ -209,7 +217,6 @@ class RunWatch(Callback):
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_RAY_DIED = "Ray has died under this study"
 _NODE_DIED = "node has died"
 """What Ray says of an actor whose machine is gone."""
 

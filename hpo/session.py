@@ -11,12 +11,13 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 from ray._private.authentication.authentication_token_setup import _enable_token_auth
-from ray.exceptions import RayError
 
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 from hpo.gpus import cards, name_of
 from hpo.joining import check_answers, is_loopback, live_nodes, read_token, resolve, why_refused
 from hpo.placement import VRAM, Node, as_node, registered
+
+logger = logging.getLogger(__name__)
 
 LOOKAHEAD = 64
 """Trials that may wait for a machine, as far as Ray Tune is concerned; `Placement.has_room` decides."""
@@ -34,11 +35,14 @@ def ray_session(address: str, modules: Sequence[Path] = ()) -> Iterator[str]:
         modules: Packages, folders or single files, that every node of a cluster is sent.
 
     Raises:
+        HpoError: Ray does not start on this machine.
         UsageError: There is no cluster at `address`, it refuses this process, or this machine is none of its nodes.
     """
     # Tune's own handler would swallow the first Ctrl-C; its loggers would write files that nobody reads.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # A path that is relative to where hpo was started, such as $HPO_DATA_DIR, shall mean the same in a trial.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(LOOKAHEAD)
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     # Tune's newer output prints even when it is told to be silent.
@@ -48,6 +52,8 @@ def ray_session(address: str, modules: Sequence[Path] = ()) -> Iterator[str]:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
+            for cluster in sorted({place.cluster for place in live_nodes()}):
+                logger.warning("the cluster at %s runs on this machine, too; --address auto uses it", cluster)
             _start_here()
         else:
             address = _join(address, modules)
@@ -65,6 +71,12 @@ def alive() -> list[dict[str, Any]]:
 def nodes() -> list[Node]:
     """Return what each node that is alive offers."""
     return [as_node(node["Resources"]) for node in alive()]
+
+
+def use_given_cards() -> None:
+    """Let this process of Ray's use no card where it was given none: Ray leaves all of them in its sight."""
+    if not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def named(node: dict[str, Any]) -> str:
@@ -101,9 +113,12 @@ def _join(address: str, modules: Sequence[Path]) -> str:
 def _init(address: str, **settings: Any) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **settings)
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-        words = why_refused(f"{error}\n{error.__cause__ or ''}", address)
-        raise UsageError(f"--address {address}: {words}") from error
+    except Exception as error:
+        # Ray raises many kinds, plain ones among them.
+        said = f"{error}\n{error.__cause__ or ''}".strip()
+        if address == "local":
+            raise HpoError(f"Ray does not start on this machine: {said.splitlines()[-1]}") from error
+        raise UsageError(f"--address {address}: {why_refused(said, address)}") from error
 
 
 def _memory_here() -> dict[str, float]:

@@ -74,7 +74,7 @@ class RunOptions(BaseModel):
     address: str = "local"
     """``local``: a Ray of its own; ``auto`` or HOST:PORT: a running cluster."""
     checkpoints: str | None = None
-    """A folder or fsspec URL; None: the study's own folder, on each machine by itself."""
+    """A folder or fsspec URL; None: the study's own folder, or each node's data folder where nodes do not share it."""
     cpus_per_trial: float | None = None
     """None: a GPU's share of its machine's CPUs, or one CPU where there is no GPU."""
     gpus_per_trial: float | None = None
@@ -90,11 +90,11 @@ class RunOptions(BaseModel):
 
 def differences(recorded: StudySpec, asked: StudySpec) -> list[str]:
     """Return one line for each field in which `asked` is not the specification that a study recorded."""
-    old, new = recorded.model_dump(), asked.model_dump()
+    old, new = _flat(recorded.model_dump()), _flat(asked.model_dump())
     return [
-        f"{name}: the study has {_shown(old[name])}, this run asks for {_shown(new[name])}"
-        for name in old
-        if old[name] != new[name]
+        f"{name}: the study has {_shown(old.get(name))}, this run asks for {_shown(new.get(name))}"
+        for name in dict.fromkeys((*old, *new))
+        if old.get(name) != new.get(name)
     ]
 
 
@@ -139,6 +139,17 @@ def data_config(spec: StudySpec, options: RunOptions) -> DataConfig:
         skipped=spec.skipped_images,
         fingerprint=spec.splits_sha256,
     )
+
+
+def _flat(document: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Name what lies deeper by its way there, ``space.parameters.batch_size``."""
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{above}{name}.")
+        else:
+            flat[f"{above}{name}"] = value
+    return flat
 
 
 def _shown(value: object) -> str:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from hpo.ledger import Ledger
 from hpo.records import best_records
-from hpo.summary import StudySummary
+from hpo.summary import StudySummary, duration
 
 
 def show_studies(studies: list[StudySummary], console: Console) -> None:
@@ -17,6 +17,9 @@ def show_studies(studies: list[StudySummary], console: Console) -> None:
         table.add_column(column)
     for column in ("trials", "complete", "pruned", "fail", "running", "best validation", "test"):
         table.add_column(column, justify="right")
+    some_run = any(study.seconds_left is not None for study in studies)
+    if some_run:
+        table.add_column("time left", justify="right")
     for study in studies:
         states = study.states
         table.add_row(
@@ -27,6 +30,7 @@ def show_studies(studies: list[StudySummary], console: Console) -> None:
             *(str(states[state]) for state in ("COMPLETE", "PRUNED", "FAIL", "RUNNING")),
             _share(study.best_value),
             _share(study.test_accuracy),
+            *([_time(study.seconds_left)] if some_run else []),
         )
     console.print(table)
 
@@ -73,6 +77,9 @@ def show_study(ledger: Ledger, console: Console, top: int = 5) -> None:
         "validation",
     ):
         table.add_column(column, justify="left" if column in ("state", "freeze") else "right")
+    several_hosts = len({record.host for record in records} - {None}) > 1
+    if several_hosts:
+        table.add_column("host")
     running = [record for record in records if record.state == "RUNNING"]
     for record in [*running, *best_records(records, top)]:
         params = record.params
@@ -85,6 +92,7 @@ def show_study(ledger: Ledger, console: Console, top: int = 5) -> None:
             str(params.get("freeze_mode", "-")),
             str(record.best.epoch) if record.best else "-",
             _share(record.best.val_accuracy if record.best else None),
+            *([record.host or "-"] if several_hosts else []),
         )
     console.print(table)
     if final is not None:
@@ -107,6 +115,10 @@ def test_line(final: dict[str, Any]) -> str:
 
 def _looks(count: int) -> str:
     return "the first look" if count == 1 else f"{count} looks so far"
+
+
+def _time(seconds: float | None) -> str:
+    return "-" if seconds is None else f"about {duration(seconds)}"
 
 
 def _share(value: float | None) -> str:

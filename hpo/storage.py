@@ -65,7 +65,11 @@ def opening(url: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        extra = "; `pip install 'hpo[postgres]'` brings PostgreSQL's driver" if url.startswith("postgresql") else ""
+        extra = (
+            "; `pip install -e '.[postgres]'` in hpo's folder brings PostgreSQL's driver"
+            if url.startswith("postgresql")
+            else ""
+        )
         raise HpoError(f"--storage {_shown(url)}: {error}{extra}") from error
     except (StorageInternalError, DBAPIError) as error:
         raise HpoError(f"--storage {_shown(url)}: the database cannot be opened ({_reason(error)}).") from error

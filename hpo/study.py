@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import tune
 
-from hpo.errors import HpoError
+from hpo.errors import DeadEndError, HpoError
 from hpo.interrupts import Interruption
 from hpo.placement import Placement
 from hpo.rungs import EachStudysRungs, replay, scheduler
@@ -27,7 +27,10 @@ def run_trials(
     side. Ray must be up, and the studies' locks held.
 
     Returns:
-        Why a study could not go on, by its name: a disk is full, Ray died, or its first trials all failed alike.
+        Why a study could not go on, by its name: a disk is full, its card is gone, its first trials all failed alike.
+
+    Raises:
+        HpoError: None can go on: Ray died, or the database is away.
     """
     studies = [StudyTrials(run) for run in runs]
     if not any(study.left for study in studies):
@@ -58,14 +61,15 @@ def run_trials(
                 verbose=0,
             ),
         ).fit()
-    except tune.TuneError as error:
+    except (HpoError, tune.TuneError) as error:
         # Tune wraps what its searcher raises, here about the database.
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, HpoError):
             cause = cause.__context__
-        if cause is not None:
+        if cause is None:
+            raise
+        if not isinstance(cause, DeadEndError):
             raise cause from None
-        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return {study.ledger.name: study.failure for study in studies if study.failure is not None}

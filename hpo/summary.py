@@ -1,11 +1,11 @@
 """A study in a few figures: the line of a list, and the object that ``--json`` prints."""
 
-import datetime
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
 from hpo.ledger import Ledger
-from hpo.records import State, best_records, count_states
+from hpo.records import State, TrialRecord, best_records, count_states
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class StudySummary:
     target: int
     best_value: float | None
     test_accuracy: float | None
-    started: datetime.datetime | None
+    seconds_left: float | None
+    """What is expected at the pace so far; None where no trial runs, or none has ended."""
 
 
 def summary(ledger: Ledger) -> StudySummary:
@@ -35,8 +36,20 @@ def summary(ledger: Ledger) -> StudySummary:
         target=ledger.run_options.trials,
         best_value=leading[0].best.val_accuracy if leading and leading[0].best else None,
         test_accuracy=final["test_accuracy"] if final else None,
-        started=ledger.started,
+        seconds_left=seconds_left(records, ledger.run_options.trials),
     )
+
+
+def seconds_left(records: list[TrialRecord], target: int) -> float | None:
+    """Return how long a study takes to have `target` ended trials, if they train on as those that ended did, in s.
+
+    As many are taken to run at a time as do now. None where no trial runs, or none has ended.
+    """
+    running = count_states(records)["RUNNING"]
+    ended = [sum(result.seconds for result in record.curve) for record in records if record.state != "RUNNING"]
+    if not running or not ended:
+        return None
+    return statistics.fmean(ended) * max(target - len(ended), 0) / running
 
 
 def summarise(ledger: Ledger, seconds: float) -> dict[str, Any]:
@@ -61,3 +74,10 @@ def summarise(ledger: Ledger, seconds: float) -> dict[str, Any]:
         "final": final,
         "seconds": round(seconds, 3),
     }
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: ``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

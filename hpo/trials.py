@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from hpo.checkpoints import CheckpointPlace
 from hpo.errors import HpoError
 from hpo.ledger import Ledger
-from hpo.paths import StudyPaths
-from hpo.placement import Fit, Placement, gigabytes
+from hpo.paths import StudyPaths, resume_command
+from hpo.placement import Fit, Placement, correction, gigabytes
 from hpo.records import Assignment, Ending
 from hpo.spec import RunOptions, trial_config
 from trainables.config import EpochResult, FreezeMode, MemoryNeed
@@ -76,6 +76,7 @@ class StudyTrials:
         interrupted = run.ledger.adopt_interrupted()
         self.ledger = run.ledger
         self._options = run.options
+        self._paths = run.paths
         self._checkpoints = run.checkpoints
         self._needs = run.needs
         self._listener = run.listener
@@ -198,7 +199,7 @@ class StudyTrials:
     def stop(self, failure: HpoError) -> None:
         """End the study's run: trials that run stay RUNNING for the next one."""
         if self.failure is None:
-            self.failure = type(failure)(f"{failure}; go on with: hpo resume {self.ledger.name}")
+            self.failure = type(failure)(f"{failure}; go on with: {resume_command([self._paths])}")
 
     def _finish(self, number: int, state: Ending, error: str | None = None) -> None:
         self.ledger.finish(number, state, error=error)
@@ -243,14 +244,9 @@ class StudyTrials:
         self._learn(params["freeze_mode"], {"estimated": estimated_gb, "measured": measured_gb})
 
     def _learn(self, mode: FreezeMode, memory_gb: dict[str, float] | None) -> None:
-        """Correct the estimates of a freeze mode by the largest ratio that was measured.
-
-        Where features are stored, a trial that found them needed less than one that will have to compute them.
-        """
+        """Correct the estimates of a freeze mode by the largest ratio that was measured."""
         if memory_gb is not None:
-            ratio = memory_gb["measured"] / memory_gb["estimated"]
-            least = 0.0 if mode == "none" else 1.0
-            self._corrections[mode] = max(ratio, self._corrections.get(mode, least))
+            self._corrections[mode] = max(correction(mode, memory_gb), self._corrections.get(mode, 0.0))
 
 
 def epoch_result(result: dict[str, Any]) -> EpochResult:

@@ -13,6 +13,7 @@ from ray import tune
 
 from hpo.checkpoints import CheckpointPlace
 from hpo.placement import SMALLEST_MICRO_BATCH
+from hpo.session import use_given_cards
 from trainables.config import EpochResult, TrialConfig
 
 
@@ -28,6 +29,7 @@ class Worker(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the configured trial."""
+        use_given_cards()
         self._number: int = config["number"]
         self._trial: TrialConfig = config["trial"]
         place: CheckpointPlace = config["checkpoints"]

@@ -1,5 +1,8 @@
 """Fixtures that several test modules share."""
 
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +37,20 @@ def photo_folder(tmp_path: Path, photographs: list[Path]) -> Path:
             left, top = (int(generator.integers(0, limit)) for limit in (300, 150))
             image.crop((left, top, left + 300, top + 250)).save(root / path.stem / f"{index}.jpg", quality=95)
     return root
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 32 KiB that can be made larger."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(folder)], capture_output=True, check=False
+        ).returncode
+    )
+    if not mounted:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

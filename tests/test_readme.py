@@ -163,7 +163,7 @@ def test_the_commands_of_two_machines_run_on_one(folder: Path, tmp_path: Path) -
 
     assert f"hpo cluster join 127.0.0.1:{port}" in printed["hpo cluster head"]
     assert "127.0.0.1  yes" in printed["hpo cluster status"]
-    assert "pass     token" in printed["hpo doctor"]
+    assert "pass     token" in printed["hpo doctor --address auto"]
     table = printed["hpo run --backbone all --trials 60 --address auto"].splitlines()[-2:]
     assert {line.split()[1] for line in table} == {f"tests.tiny_backbone:{name}" for name in ("tiny", "tinier")}
     assert "stopped this machine's part of the cluster" in printed["hpo cluster stop"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
+from numpy.lib.format import open_memmap
 
 from trainables.config import data_root
 
@@ -55,6 +56,21 @@ def open_array(path: Path, fits: Callable[[np.ndarray], bool], build: Callable[[
     return array
 
 
+def new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.memmap:
+    """Create the ``.npy`` file `path` with room for an array, and return it, writable and memory-mapped.
+
+    Raises:
+        OSError: The disk has no room; without asking for it, writing would end the process with a bus error.
+    """
+    array: np.memmap = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror} ({path.stat().st_size / 2**30:.1f} GB)", str(path)) from error
+    return array
+
+
 def store_dir(kind: str, data_dir: str | None) -> Path:
     """Return the folder of the arrays of a kind, one of `KINDS`."""
     return data_root(data_dir) / "stores" / kind
@@ -73,8 +89,9 @@ def stored_arrays(stores: Path) -> list[StoredArray]:
 def evict(stores: Path, bound: int, *, keep: Path | None = None) -> list[StoredArray]:
     """Remove the least recently used arrays until the others take at most `bound` bytes; `keep` stays in any case.
 
-    Processes that have one open keep it: its file goes with the last of them.
+    Processes that have one open keep it: its file goes with the last of them. What a kill left half-built goes, too.
     """
+    _remove_half_built(stores)
     arrays = stored_arrays(stores)
     held = sum(array.size for array in arrays)
     removed = []
@@ -87,6 +104,15 @@ def evict(stores: Path, bound: int, *, keep: Path | None = None) -> list[StoredA
             held -= array.size
             removed.append(array)
     return removed
+
+
+def _remove_half_built(stores: Path) -> None:
+    for partial in stores.glob("*/*.partial"):
+        try:
+            with FileLock(partial.with_suffix(".lock"), timeout=0):
+                partial.unlink(missing_ok=True)
+        except Timeout:
+            logger.debug("%s is being built", partial)
 
 
 def _open_whole(path: Path, fits: Callable[[np.ndarray], bool]) -> np.ndarray | None:

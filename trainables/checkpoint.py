@@ -51,7 +51,9 @@ def restore(blob: bytes, learner: Learner, schedule: ReduceLROnPlateau) -> list[
         freeze.load_moving_state(learner.network, state["model"], learner.config.model.freeze_mode)
         learner.optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        learner.scaler.load_state_dict(state["scaler"])
+        # A card that computes in bfloat16 scales nothing; the next one may, where precision is chosen by card.
+        if state["scaler"]:
+            learner.scaler.load_state_dict(state["scaler"])
         return [EpochResult(**result) for result in state["history"]]
     except _UNREADABLE as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -38,7 +38,7 @@ class DataConfig:
     dataset: str
     """One of `DATASETS`, or ``imagefolder:DIR``."""
     data_dir: str | None = None
-    """Where datasets, weights and image stores lie on this machine; None: see `default_data_dir`."""
+    """Where datasets, weights and image stores lie on this machine; None: see `data_root`."""
     val_fraction: float = 0.25
     """Share of the training split that selects (validation), in (0, 1)."""
     label_fraction: float = 1.0
@@ -81,7 +81,8 @@ class TrialConfig:
     seed: int = 0
     micro_batch: int | None = None
     """Images that are on the device at a time; a larger batch is split and its gradients are summed. None: no split.
-    The step is the whole batch's but for batch norm, whose statistics are then those of a part."""
+    The step is the whole batch's but for batch norm, whose statistics are then those of a part, and for what is random
+    in it (augmentation, dropout), which is drawn by part."""
     threads: int = 1
     """CPU threads that torch may use: the CPUs that the trial was given."""
 
@@ -130,11 +131,9 @@ class MemoryNeed:
         return max(self.fixed_bytes + math.ceil(self.bytes_per_image * images), self.least_bytes)
 
 
-def default_data_dir() -> Path:
-    """Return this machine's folder for datasets, weights and image stores: ``$HPO_DATA_DIR``, else ``~/.cache/hpo``."""
-    return Path(os.environ.get("HPO_DATA_DIR") or Path.home() / ".cache" / "hpo")
-
-
 def data_root(data_dir: str | None) -> Path:
-    """Return `data_dir` as an absolute path, or this machine's default where it is None."""
-    return Path(data_dir).expanduser().absolute() if data_dir else default_data_dir()
+    """Return this machine's folder for datasets, weights and stores, absolute.
+
+    That is `data_dir`, else ``$HPO_DATA_DIR``, else ``~/.cache/hpo``.
+    """
+    return Path(data_dir or os.environ.get("HPO_DATA_DIR") or "~/.cache/hpo").expanduser().absolute()

@@ -11,6 +11,8 @@ from trainables.errors import InputError
 
 _TURING = (7, 5)
 _AMPERE = (8, 0)
+_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says in a plain RuntimeError: of this machine's memory, or where CUDA or cuBLAS itself finds none."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Compute:
 
     device: torch.device
     autocast: torch.dtype | None
-    """Type of autocast's fast operations; None: everything in float32."""
+    """Type of autocast's fast operations; None: all in float32 (from Ampere on TF32 in convolutions, as torch does)."""
     name: str
     """What a person calls the device, such as ``NVIDIA GeForce RTX 3060`` or ``cpu (x86_64)``."""
 
@@ -61,15 +63,14 @@ def release_memory() -> None:
 
 
 def peak_memory_gb() -> float | None:
-    """Return the most GPU memory that tensors of this process took since `release_memory`, in GiB; None: no GPU."""
+    """Return the most GPU memory that torch kept for tensors here since `release_memory`, in GiB; None: no GPU."""
     return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` says that a device, or this machine, has no memory left for a tensor."""
     return isinstance(error, torch.OutOfMemoryError) or (
-        # On a CPU torch raises a plain RuntimeError, with its allocator's name.
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     )
 
 

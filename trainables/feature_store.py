@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from trainables import freeze
-from trainables.array_store import open_array, store_dir
+from trainables.array_store import new_array, open_array, store_dir
 from trainables.backbones import digest
 from trainables.config import TrialConfig
 from trainables.frozen_part import split
@@ -80,7 +79,7 @@ def _name(learner: Learner, pixels: Examples) -> str:
 def _build(path: Path, shape: tuple[int, ...], learner: Learner, frozen: nn.Module, pixels: Examples) -> None:
     """Pass every image through what is frozen and write down what comes out."""
     told = time.monotonic()
-    store = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    store = new_array(path, np.float32, shape)
     for start in range(0, shape[0], EVALUATION_BATCH):
         indices = np.arange(start, min(start + EVALUATION_BATCH, shape[0]))
         store[indices] = _features(learner, frozen, pixels, indices).float().cpu().numpy()

@@ -28,10 +28,14 @@ def split(network: Network, moving: tuple[str, ...]) -> Split | None:
         Both parts; None where the network branches on what it is given, so that it cannot be traced, or where more than
         one tensor passes from what is frozen to what trains.
     """
+    tracer = _Tracer(moving)
     try:
-        nodes = list(_Tracer(moving).trace(network.model).nodes)
+        nodes = list(tracer.trace(network.model).nodes)
     except (TypeError, ValueError, RuntimeError, fx.proxy.TraceError):
         return None
+    finally:
+        # torch leaves the tracer in a cycle of references, and the network would stay there with it (see `_module`).
+        tracer.root, tracer.submodule_paths, tracer.tensor_attrs = nn.Module(), None, {}
     first = next(i for i, node in enumerate(nodes) if _is_below(str(node.target), moving))
     before = set(nodes[:first])
     crossing = {given for node in nodes[first:] for given in node.all_input_nodes if given in before}
@@ -59,7 +63,7 @@ def _before(model: nn.Module, nodes: list[fx.Node], features: fx.Node) -> nn.Mod
     for node in nodes:
         copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(copies[features])
-    return fx.GraphModule(model, graph)
+    return _module(model, graph)
 
 
 def _behind(model: nn.Module, nodes: list[fx.Node], features: fx.Node) -> nn.Module:
@@ -67,7 +71,15 @@ def _behind(model: nn.Module, nodes: list[fx.Node], features: fx.Node) -> nn.Mod
     copies = {features: graph.placeholder("features")}
     for node in nodes:
         copies[node] = graph.node_copy(node, copies.__getitem__)
-    return fx.GraphModule(model, graph)
+    return _module(model, graph)
+
+
+def _module(model: nn.Module, graph: fx.Graph) -> nn.Module:
+    module = fx.GraphModule(model, graph)
+    # A module and its graph that refer to each other would keep the network in memory until Python's next full
+    # collection, which a process that serves one trial after the other may not see for long.
+    graph.owning_module = None
+    return module
 
 
 def _is_below(target: str, moving: tuple[str, ...]) -> bool:

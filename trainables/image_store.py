@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
 
-from trainables.array_store import open_array, store_dir
+from trainables.array_store import new_array, open_array, store_dir
 from trainables.datasets import LabelledImages
 from trainables.errors import InputError
 from trainables.transforms import Geometry, shrink
@@ -60,7 +59,7 @@ def store_path(images: LabelledImages, geometry: Geometry, data_dir: str | None)
 
 def _build(path: Path, shape: tuple[int, ...], images: LabelledImages, geometry: Geometry) -> None:
     told, bad = time.monotonic(), dict[str, str]()
-    store = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    store = new_array(path, np.uint8, shape)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pixels = pool.map(lambda i: _shrunk(images, i, geometry), range(shape[0]))
         for index, image in enumerate(pixels):

@@ -195,8 +195,8 @@ def _evaluate(part: _Part, images: int) -> list[int]:
 
 
 def _forward(part: _Part, inputs: Tensor) -> Tensor:
-    # `transforms.normalise` looks at the deviations' values; this allocates the same.
-    given = inputs.to(torch.float32).div(255) if part.dtype == torch.uint8 else inputs
+    # As much as `transforms.normalise` allocates.
+    given = inputs.to(torch.float32).div_(255) if part.dtype == torch.uint8 else inputs
     logits: Tensor = part.module(given)
     return logits
 

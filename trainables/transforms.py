@@ -1,5 +1,6 @@
 """From a decoded image to what a network sees: the weights' own transform, cut where its pixels are still bytes."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +45,17 @@ def shrink(image: Image.Image, geometry: Geometry) -> np.ndarray:
 
 def normalise(images: Tensor, geometry: Geometry) -> Tensor:
     """Return (B, 3, S, S) uint8 images as float32 in the range that the weights were trained on."""
-    scaled = images.to(torch.float32).div(255)
-    normalised: Tensor = tv.normalize(scaled, geometry.mean, geometry.std, inplace=True)
-    return normalised
+    mean, std = _constants(geometry, images.device)
+    # torchvision's own function looks at the deviations' values, for which a GPU would have to be waited for.
+    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+@functools.lru_cache(maxsize=8)
+def _constants(geometry: Geometry, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation by channel, (3, 1, 1) float32."""
+    with torch.inference_mode(mode=False):
+        mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (geometry.mean, geometry.std))
+    return mean, std
 
 
 def augment(images: Tensor, seed: int) -> Tensor:

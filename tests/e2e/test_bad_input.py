@@ -60,6 +60,8 @@ def folder(tmp_path: Path) -> Path:
         (("--weights", "none.pth"), "there is no such file"),
         (("--grace-period", "99"), "longest trial has 50 epochs"),
         (("--val-fraction", "1.5"), "--val-fraction must lie between 0 and 1"),
+        (("--checkpoints", "nosuch://bucket"), "--checkpoints nosuch://bucket: Protocol not known: nosuch"),
+        (("--cpus-per-trial", "640"), "no machine can hold a trial of 640 CPUs"),
         (("--nonsense",), "No such option"),
     ],
 )

@@ -1,11 +1,9 @@
 """What goes wrong while a study runs, and what it says and does about it."""
 
 import json
-import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from tests.e2e.shell import Shell
 from tests.failing_backbones import ROOM
 
+FLAKY = "tests.failing_backbones:flaky"
 SHORT = """
 [parameters]
 learning_rate = 1e-3
@@ -22,50 +21,65 @@ freeze_mode = "none"
 """
 
 
-def test_a_study_whose_first_trials_all_fail_alike_stops_with_their_error(tmp_path: Path) -> None:
+def test_a_study_whose_first_trials_all_fail_alike_stops_and_the_one_beside_it_ends(tmp_path: Path) -> None:
     shell = Shell(tmp_path, SHORT)
+    broken, sound = "tiny-tests.failing_backbones:broken", "tiny-tests.tiny_backbone:tiny"
 
-    _, err = shell.hpo(
-        *shell.asked("--max-failures", "0", "--concurrency", "1", trials=9, backbone="tests.failing_backbones:broken"),
+    out, err = shell.hpo(
+        *shell.asked("--max-failures", "0", "--concurrency", "1", "--no-asha", "--no-retrain", trials=4),
+        *("--backbone", "tests.failing_backbones:broken"),
         code=1,
     )
 
-    assert "the first 3 trials all failed with ArithmeticError: this backbone never learns" in err
+    (error,) = (line for line in err.splitlines() if line.startswith("error: "))
+    assert "the first 3 trials all failed with ArithmeticError: this backbone never learns" in error
+    assert error.endswith(f"go on with: hpo resume {broken}")
     assert "Traceback" not in err
-    assert [trial.state.name for trial in shell.trials()] == ["FAIL"] * 3
-    assert shell.trials()[0].user_attrs["error"] == "ArithmeticError: this backbone never learns"
+    assert [trial.state.name for trial in shell.trials(broken)] == ["FAIL"] * 3
+    assert shell.trials(broken)[0].user_attrs["error"] == "ArithmeticError: this backbone never learns"
+    assert f"study {sound}: 4 COMPLETE" in out
+    assert broken not in out
 
 
-def test_a_trial_that_raises_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
-    shell = Shell(tmp_path, SHORT)
-
-    shell.hpo(*shell.asked("--no-retrain", trials=1, backbone="tests.failing_backbones:flaky"))
-
-    (trial,) = shell.trials()
-    assert (tmp_path / "data" / "flaked").exists()
-    assert trial.state.name == "COMPLETE"
-    assert list(trial.intermediate_values) == [1, 2, 3]
-
-
-def test_a_trial_that_diverges_is_pruned_with_the_reason(tmp_path: Path) -> None:
-    shell = Shell(tmp_path, SHORT)
-
-    _, err = shell.hpo(*shell.asked("--no-retrain", trials=1, backbone="tests.failing_backbones:diverging"))
-
-    (trial,) = shell.trials()
-    assert trial.state.name == "PRUNED"
-    assert trial.user_attrs["error"] == f"diverged: the loss is not finite after epoch {len(trial.intermediate_values)}"
-    assert "trial 0 PRUNED: diverged" in err
-
-
-def test_a_batch_that_does_not_fit_is_split_and_the_size_remembered(tmp_path: Path) -> None:
-    shell = Shell(tmp_path, SHORT)
-
-    out, _ = shell.hpo(
-        *shell.asked("--no-asha", "--concurrency", "1", trials=2, backbone="tests.failing_backbones:crowded")
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, str]:
+    """Three studies of two trials each, whose backbones go wrong in three ways, run in one go; and what was told."""
+    shell = Shell(tmp_path_factory.mktemp("faulty"), SHORT)
+    backbones = (
+        word for kind in ("diverging", "crowded") for word in ("--backbone", f"tests.failing_backbones:{kind}")
     )
+    command = shell.asked("--no-asha", "--no-retrain", "--concurrency", "1", trials=2, backbone=FLAKY)
+    _, err = shell.hpo(*command, *backbones)
+    return shell, err
 
-    first, second = shell.trials()
+
+def test_a_trial_that_raises_is_tried_again_from_its_checkpoint(faulty: tuple[Shell, str]) -> None:
+    shell, _ = faulty
+
+    assert (shell.folder / "data" / "flaked").exists()
+    for trial in shell.trials(f"tiny-{FLAKY}"):
+        assert trial.state.name == "COMPLETE"
+        assert list(trial.intermediate_values) == [1, 2, 3]
+
+
+def test_a_trial_that_diverges_is_pruned_with_the_reason(faulty: tuple[Shell, str]) -> None:
+    shell, err = faulty
+    name = "tiny-tests.failing_backbones:diverging"
+
+    for trial in shell.trials(name):
+        epoch = len(trial.intermediate_values)
+        assert trial.state.name == "PRUNED"
+        assert trial.user_attrs["error"] == f"diverged: the loss is not finite after epoch {epoch}"
+        assert f"{name}: trial {trial.number} PRUNED: diverged" in err
+
+
+def test_a_batch_that_does_not_fit_is_split_and_the_size_remembered(faulty: tuple[Shell, str]) -> None:
+    shell, _ = faulty
+    name = "tiny-tests.failing_backbones:crowded"
+
+    first, second = shell.trials(name)
+    out, _ = shell.hpo("retrain", name)
+
     assert first.user_attrs["micro_batch"] == second.user_attrs["micro_batch"] == ROOM
     assert first.state.name == second.state.name == "COMPLETE"
     assert "held-out test accuracy" in out
@@ -113,23 +127,6 @@ def test_a_checkpoint_that_is_no_good_costs_its_trial_a_restart(harm: object, to
     assert [trial.state.name for trial in shell.trials()] == ["COMPLETE", "COMPLETE"]
     if begun or "torn" in str(tmp_path):
         assert f"starts again from epoch 0: {told}" in err
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 32 KiB that can be made larger."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(folder)], capture_output=True, check=False
-        ).returncode
-    )
-    if not mounted:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def enlarge(disk: Path, size: str) -> None:

@@ -164,7 +164,8 @@ def interrupted(shell: Shell, number: signal.Signals) -> str:
     return err
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, number: signal.Signals) -> None:
     shell = Shell(tmp_path)
 
@@ -191,16 +192,21 @@ def test_several_studies_are_interrupted_and_gone_on_with_like_one(tmp_path: Pat
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
+    assert_loopback_only(process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.strip().splitlines()[-1] == f"stopped; go on with: hpo resume {' '.join(names)}"
+    before = {(name, trial.number): trial.intermediate_values for name in names for trial in shell.trials(name)}
 
     out, _ = shell.hpo("resume", *names)
 
     for name in names:
         assert f"study {name}: 2 COMPLETE" in out
-        assert [trial.state.name for trial in shell.trials(name)] == ["COMPLETE"] * 2
+        for trial in shell.trials(name):
+            assert trial.state.name == "COMPLETE"
+            assert list(trial.intermediate_values) == list(range(1, trial.params["epochs"] + 1))
+            assert before.get((name, trial.number), {}).items() <= trial.intermediate_values.items()
     assert out.splitlines()[-3].split() == [
         "study",
         "backbone",

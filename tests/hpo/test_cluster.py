@@ -25,9 +25,12 @@ from hpo.joining import Place, keep_token, read_token, split_address, why_refuse
 from hpo.nodes import NodeFacts, describe, mismatches
 
 HPO = Path(sys.executable).with_name("hpo")
-TWO_CARDS = "0, NVIDIA GeForce RTX 3060, 12288, 535.183.01\n1, NVIDIA GeForce RTX 2070, 8192, 535.183.01\n"
-RTX_3060 = Card(0, "NVIDIA GeForce RTX 3060", 12.0, "535.183.01")
-RTX_2070 = Card(1, "NVIDIA GeForce RTX 2070", 8.0, "535.183.01")
+TWO_CARDS = """\
+0, NVIDIA GeForce RTX 3060, 12288, 535.183.01, GPU-8932f937-d72c-4106-c12f-20bd9faed9f6
+1, NVIDIA GeForce RTX 2070, 8192, 535.183.01, GPU-1a7e5c2b-0c5d-4a43-9d55-7f5f3c1f2a10
+"""
+RTX_3060 = Card(0, "NVIDIA GeForce RTX 3060", 12.0, "535.183.01", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6")
+RTX_2070 = Card(1, "NVIDIA GeForce RTX 2070", 8.0, "535.183.01", "GPU-1a7e5c2b-0c5d-4a43-9d55-7f5f3c1f2a10")
 
 
 def test_cards_are_read_from_the_drivers_table() -> None:
@@ -35,7 +38,9 @@ def test_cards_are_read_from_the_drivers_table() -> None:
 
 
 def test_a_card_without_memory_of_its_own_is_read() -> None:
-    assert parse("0, NVIDIA GB10, [N/A], 580.95.05\n") == (Card(0, "NVIDIA GB10", 0.0, "580.95.05"),)
+    (card,) = parse("0, NVIDIA GB10, [N/A], 580.95.05, GPU-1\n")
+
+    assert card == Card(0, "NVIDIA GB10", 0.0, "580.95.05", "GPU-1")
 
 
 @pytest.mark.parametrize("words", ["", "No devices were found\n", "NVIDIA-SMI has failed because it couldn't, so, it"])
@@ -50,9 +55,9 @@ def test_what_is_no_table_holds_no_card(words: str) -> None:
     )
 )
 def test_every_card_of_any_table_is_read(found: list[tuple[str, int]]) -> None:
-    table = "".join(f"{index}, {name}, {mib}, 550.1\n" for index, (name, mib) in enumerate(found))
+    table = "".join(f"{index}, {name}, {mib}, 550.1, GPU-{index}\n" for index, (name, mib) in enumerate(found))
 
-    assert parse(table) == tuple(Card(i, name, mib / 1024, "550.1") for i, (name, mib) in enumerate(found))
+    assert parse(table) == tuple(Card(i, name, mib / 1024, "550.1", f"GPU-{i}") for i, (name, mib) in enumerate(found))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,9 @@ def test_every_card_of_any_table_is_read(found: list[tuple[str, int]]) -> None:
         ("0,5,1", (RTX_3060,)),
         ("", ()),
         ("-1", ()),
-        ("GPU-8932f937", (dataclasses.replace(RTX_3060, memory_gb=0.0),)),
+        ("GPU-1a7e5c2b", (RTX_2070,)),
+        ("GPU-1a7e5c2b,GPU-0", (RTX_2070,)),
+        ("MIG-8932f937-d72c", (dataclasses.replace(RTX_3060, memory_gb=0.0),)),
     ],
 )
 def test_cards_that_are_hidden_are_left_out(listed: str | None, expected: tuple[Card, ...]) -> None:

@@ -19,7 +19,7 @@ from hpo.gpus import Card
 from hpo.nodes import NodeError, NodeFacts
 
 HPO = Path(sys.executable).with_name("hpo")
-CARD = Card(0, "NVIDIA GeForce RTX 3060", 12.0, "535.183.01")
+CARD = Card(0, "NVIDIA GeForce RTX 3060", 12.0, "535.183.01", "GPU-1")
 
 
 def facts(gpu: str | None = None) -> NodeFacts:

@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo.errors import UsageError
-from hpo.placement import CONTEXT_GB, MARGIN, Node, Share, as_node, gigabytes, place, registered
+from hpo.placement import (
+    CONTEXT_GB,
+    MARGIN,
+    Node,
+    Share,
+    as_node,
+    can_hold,
+    correction,
+    gigabytes,
+    place,
+    registered,
+)
 from hpo.spec import RunOptions
 from trainables.config import MemoryNeed
 
@@ -90,6 +101,23 @@ def test_a_trial_that_no_card_holds_has_no_fit() -> None:
     placement = place(RunOptions(trials=1), DESKTOPS)
 
     assert placement.fit("none", 64, need(16, 0.1)) is None
+
+
+def test_what_was_measured_of_a_frozen_trial_makes_no_estimate_smaller() -> None:
+    found_features = {"estimated": 2.0, "measured": 1.0}
+
+    assert correction("none", found_features) == 0.5
+    assert correction("backbone", found_features) == 1.0
+    assert correction("partial", {"estimated": 2.0, "measured": 3.0}) == 1.5
+    assert correction("none", None) == 1.0
+
+
+def test_what_no_machine_could_ever_run_is_known() -> None:
+    asked = Share(4, 1, 12)
+
+    assert can_hold([Node(8, 1, 8), Node(8, 1, 12)], asked)
+    assert not can_hold([Node(8, 1, 8)], asked)
+    assert not can_hold([Node(2, 1, 12)], asked)
 
 
 def test_where_a_node_has_several_cards_a_share_of_one_keeps_its_memory() -> None:

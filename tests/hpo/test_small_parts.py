@@ -1,17 +1,27 @@
 """Checkpoints, metrics, names, durations: small parts with one promise each."""
 
+import dataclasses
+import shlex
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpo.checkpoints import CheckpointStore
+from benchmarks.driver import epoch, study_spec
+from hpo import checkpoints
+from hpo.checkpoints import CheckpointStore, checked_place
 from hpo.cli import parse_duration
-from hpo.errors import UsageError
+from hpo.errors import NoPlaceError, UsageError
 from hpo.metrics import measure, wilson_interval
-from hpo.paths import StudyPaths, check_study_name
+from hpo.paths import StudyPaths, check_study_name, located_by, resume_command
+from hpo.records import State, TrialRecord
+from hpo.spec import differences
+from hpo.summary import seconds_left
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])
@@ -75,3 +85,88 @@ def test_durations_are_read(text: str, seconds: int) -> None:
 def test_a_wrong_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="90s, 45m, 8h or 1h30m"):
         parse_duration(text)
+
+
+class Flaky(MemoryFileSystem):  # type: ignore[misc] # fsspec ships no type information
+    """A place that is away for its next `outages` uses."""
+
+    protocol = "flaky"
+    outages: ClassVar[int] = 0
+
+    def _open(self, *args: Any, **kwargs: Any) -> Any:
+        if Flaky.outages:
+            Flaky.outages -= 1
+            raise ConnectionError("no route to host")
+        return super()._open(*args, **kwargs)
+
+
+@pytest.fixture
+def flaky(monkeypatch: pytest.MonkeyPatch) -> CheckpointStore:
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    monkeypatch.setattr(checkpoints, "_RETRY_S", 0.0)
+    return CheckpointStore("flaky://bucket/study")
+
+
+def test_a_place_that_is_away_is_waited_for(flaky: CheckpointStore) -> None:
+    Flaky.outages = 3
+    flaky.put(1, b"state")
+    Flaky.outages = 2
+
+    assert flaky.get(1) == b"state"
+    assert flaky.get(2) is None
+
+
+def test_a_place_that_stays_away_is_told(flaky: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "OUTAGE_WAIT_S", 0.0)
+    monkeypatch.setattr(Flaky, "outages", 100)
+
+    with pytest.raises(NoPlaceError, match=r"flaky://bucket/study, is away \(no route to host\)"):
+        flaky.put(1, b"state")
+
+
+def test_a_place_of_checkpoints_is_a_whole_path_or_a_url_that_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert checked_place("here") == str(tmp_path / "here")
+    assert checked_place("~/there") == str(Path.home() / "there")
+    assert checked_place("memory://bucket") == "memory://bucket"
+    with pytest.raises(UsageError, match="Protocol not known: nosuch"):
+        checked_place("nosuch://bucket")
+
+
+def test_the_command_that_resumes_finds_the_study_and_tells_no_password() -> None:
+    given = located_by(Path("my studies"), "postgresql://me:secret@db/hpo")
+    studies = [StudyPaths(Path("/x"), name, given) for name in ("a", "b c")]
+
+    command = resume_command(studies)
+
+    assert shlex.split(command) == [
+        *("hpo", "resume", "a", "b c", "--studies-dir", "my studies"),
+        *("--storage", "postgresql://me:***@db/hpo"),
+    ]
+    assert resume_command([StudyPaths(Path("/x"), "a")]) == "hpo resume a"
+
+
+def test_the_time_left_follows_from_the_trials_that_ended() -> None:
+    def record(number: int, state: State, epochs: int) -> TrialRecord:
+        curve = tuple(dataclasses.replace(epoch(n, 0.5), seconds=10.0) for n in range(1, epochs + 1))
+        return TrialRecord(number, state, {}, curve, None, None, None, None)
+
+    ended = [record(0, "COMPLETE", 3), record(1, "PRUNED", 1)]
+
+    assert seconds_left([*ended, record(2, "RUNNING", 1), record(3, "RUNNING", 0)], target=6) == 20.0 * 4 / 2
+    assert seconds_left(ended, target=6) is None
+    assert seconds_left([record(0, "RUNNING", 1)], target=6) is None
+
+
+def test_search_spaces_that_differ_are_told_by_what_differs() -> None:
+    recorded, asked = (
+        study_spec({"parameters": {"epochs": {"low": 1, "high": 50}, "batch_size": size}, "enqueue": []})
+        for size in (32, 64)
+    )
+
+    assert differences(recorded, asked) == [
+        "space.parameters.batch_size: the study has 32, this run asks for 64",
+    ]

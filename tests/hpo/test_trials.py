@@ -8,7 +8,7 @@ import pytest
 from benchmarks.driver import epoch, study_spec
 from hpo import ledger as ledgers
 from hpo.checkpoints import CheckpointPlace
-from hpo.errors import HpoError
+from hpo.errors import DeadEndError, HpoError
 from hpo.ledger import Ledger
 from hpo.paths import StudyPaths
 from hpo.placement import Node, Placement, place
@@ -220,16 +220,23 @@ def test_one_studys_trials_follow_the_others_and_then_the_run_is_over(tmp_path: 
     assert search.suggest("last") == "FINISHED"
 
 
-def test_trials_that_wait_for_a_card_that_is_gone_end_the_run(tmp_path: Path, desktops: Placement) -> None:
+def test_trials_that_wait_for_a_card_that_is_gone_end_their_study_alone(tmp_path: Path, desktops: Placement) -> None:
     ten = MemoryNeed(fixed_bytes=9 * GIB, bytes_per_image=0.0, least_bytes=0)
-    search = LedgerSearch([study(tmp_path, {"none": ten, "backbone": ten})], desktops, None)
+    done, waiting = study(tmp_path), other(tmp_path, {"none": ten, "backbone": ten})
+    search = LedgerSearch([done, waiting], desktops, None)
+    for trial_id in map(str, range(4)):
+        assert search.suggest(trial_id)["study"] == "s"
+        search.started(trial_id)
+        search.on_trial_complete(trial_id, result(1, epochs=1))
     assert search.suggest("a")["resources"].vram_gb == 12
 
     search.stop_if_nothing_can_start()
     search.placement = place(RunOptions(trials=1), [Node(16, 1, 8)])
 
-    with pytest.raises(HpoError, match="wait for a card of 12 GB, and the largest that is left has 8 GB; go on with"):
+    with pytest.raises(DeadEndError, match="wait for a card of 12 GB, and the largest that is left has 8 GB"):
         search.stop_if_nothing_can_start()
+    assert "8 GB; go on with: hpo resume " in str(waiting.failure)
+    assert done.failure is None
 
 
 def test_a_run_goes_on_until_what_was_lost_has_ended(tmp_path: Path, desktops: Placement) -> None:

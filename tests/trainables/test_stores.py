@@ -1,17 +1,21 @@
 """What a machine computes once: features equal to the long way's, files that are shared, bounded and mended."""
 
 import dataclasses
+import errno
+import gc
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torchvision.models import get_model
 
 from trainables import feature_store, trial
-from trainables.array_store import evict, open_array, stored_arrays
+from trainables.array_store import evict, new_array, open_array, stored_arrays
 from trainables.backbones import Network, build, geometry
 from trainables.config import PAPER_BACKBONES, DataConfig, EpochResult, FreezeMode, HeadKind, ModelConfig, TrialConfig
 from trainables.feature_store import applies, with_features
@@ -179,3 +183,42 @@ def test_a_damaged_or_half_built_array_is_built_again(tmp_path: Path) -> None:
     assert builds == ["a", "a"]
     assert (again == 7).all()
     assert not path.with_suffix(".partial").exists()
+
+
+def test_what_a_kill_left_half_built_goes_unless_it_is_being_built(tmp_path: Path) -> None:
+    builds: list[str] = []
+    folder = tmp_path / "images"
+    stored(tmp_path, "a", 1, 2**30, builds)
+    for name in ("left", "being-built"):
+        (folder / f"{name}.partial").write_bytes(b"half")
+
+    with FileLock(folder / "being-built.lock"):
+        evict(tmp_path, 2**30)
+
+    assert [path.stem for path in folder.glob("*.partial")] == ["being-built"]
+    assert len(stored_arrays(tmp_path)) == 1
+
+
+def test_an_array_that_a_disk_cannot_hold_is_an_error_and_no_bus_error(small_disk: Path) -> None:
+    def build(path: Path) -> None:
+        new_array(path, np.uint8, (2**20,))[:] = 7
+
+    with pytest.raises(OSError, match="No space left on device") as refusal:
+        open_array(small_disk / "images" / "a.npy", lambda _: True, build, 2**30)
+
+    assert refusal.value.errno == errno.ENOSPC
+    assert [path.suffix for path in (small_disk / "images").iterdir()] in ([], [".lock"])
+
+
+@pytest.mark.parametrize("mode", ["partial", "backbone"])
+def test_a_network_that_was_cut_goes_with_its_trial(tmp_path: Path, mode: FreezeMode) -> None:
+    data = trial.open_training_data(config(tmp_path).data, geometry("tests.tiny_backbone:tiny", 16))
+    learner, _ = with_features(new_learner(config(tmp_path, mode=mode), len(data.classes)), data.examples)
+    assert learner.tail is not None
+    network = weakref.ref(learner.network.model)
+
+    gc.disable()
+    del learner
+    gc.enable()
+
+    assert network() is None

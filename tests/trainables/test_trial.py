@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from trainables.checkpoint import CheckpointError
+from trainables.checkpoint import CheckpointError, restore
 from trainables.config import Augment, DataConfig, EpochResult, FreezeMode, ModelConfig, TrialConfig
 from trainables.final import begin, model_bytes, train_on_all, train_with_validation
 from trainables.held_out_evaluation import look_at_test
@@ -84,6 +85,19 @@ def test_a_torn_or_foreign_checkpoint_is_noticed(tmp_path: Path) -> None:
         next(run_trial(trial, resume_from=saved[0][:-100]))
     with pytest.raises(CheckpointError, match="another configuration"):
         next(run_trial(dataclasses.replace(trial, learning_rate=1.0), resume_from=saved[0]))
+
+
+def test_a_trial_goes_on_where_a_scaler_is_needed_that_was_not(tmp_path: Path) -> None:
+    """As from a card that computes in bfloat16 to one that has float16 only."""
+    saved: list[bytes] = []
+    (first,) = run_trial(config(tmp_path, epochs=1), save=saved.append)
+    fresh, _ = begin(config(tmp_path, epochs=1))
+    scaling = dataclasses.replace(fresh, scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
+
+    history = restore(saved[0], scaling, ReduceLROnPlateau(scaling.optimizer))
+
+    assert history == [first]
+    assert scaling.scaler.get_scale() == 8.0
 
 
 def test_a_retrain_on_the_training_split_repeats_its_trial(tmp_path: Path) -> None:
