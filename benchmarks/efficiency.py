@@ -1,8 +1,8 @@
 """The share of a study's time that its processes spend in forward, backward and optimiser steps, by freeze mode.
 
-``python -m benchmarks.efficiency``: the images, the network and the configurations of benchmarks.study, with trials
-long enough for a study of minutes, as real ones are of hours. For a CPU only: a GPU works beside Python, where these
-clocks would read something else.
+``python -m benchmarks.efficiency``: the images, the network and the configurations of benchmarks.study, each of these
+three times, so that the study takes minutes, as real ones take hours. For a CPU only: a GPU works beside Python, where
+these clocks would read something else.
 """
 
 import sys
@@ -33,8 +33,9 @@ from trainables.config import EpochResult
 
 P = ParamSpec("P")
 T = TypeVar("T")
-LENGTHS = {"backbone": (20, 40), "partial": (10, 20), "none": (6, 12)}
+LENGTHS = {"backbone": (20, 40), "partial": (5, 10), "none": (2, 4)}
 """Two lengths of trial by freeze mode."""
+TRIALS = 24
 
 
 class TimedWorker(Worker):
@@ -88,9 +89,10 @@ def timed(function: Callable[P, T], seconds: list[float]) -> Callable[P, T]:
 
 
 def shares(folder: Path, freeze_mode: str) -> tuple[float, float, float]:
-    """Run eight trials and return the computing share of their epochs, of first epoch to last, and of all time."""
+    """Run a study and return the computing share of its epochs, of first epoch to last, and of all time."""
     images, weights = folder / "digits", write_weights(folder)
-    write_space(configurations(freeze_mode, LENGTHS[freeze_mode]), folder / "space.toml")
+    configs = configurations(freeze_mode, LENGTHS[freeze_mode])
+    write_space(configs * (TRIALS // len(configs)), folder / "space.toml")
     asked = Asked(
         backbone="torchvision:squeezenet1_1",
         dataset=f"imagefolder:{images}",
@@ -109,7 +111,7 @@ def shares(folder: Path, freeze_mode: str) -> tuple[float, float, float]:
         precision="auto",
         seed=0,
     )
-    options = RunOptions(trials=8, data_dir=str(folder / "data"), retrain=False)
+    options = RunOptions(trials=TRIALS, data_dir=str(folder / "data"), retrain=False)
     paths = StudyPaths(folder / "studies", freeze_mode)
     paths.folder.mkdir(parents=True)
     new = checked(asked, options)

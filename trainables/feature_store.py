@@ -16,7 +16,7 @@ from trainables.array_store import new_array, open_array, store_dir
 from trainables.backbones import digest
 from trainables.config import TrialConfig
 from trainables.frozen_part import split
-from trainables.learning import EVALUATION_BATCH, Examples, Learner, autocast, on_device
+from trainables.learning import Examples, Learner, autocast, evaluation_batch, on_device
 from trainables.transforms import normalise
 
 logger = logging.getLogger(__name__)
@@ -80,8 +80,9 @@ def _build(path: Path, shape: tuple[int, ...], learner: Learner, frozen: nn.Modu
     """Pass every image through what is frozen and write down what comes out."""
     told = time.monotonic()
     store = new_array(path, np.float32, shape)
-    for start in range(0, shape[0], EVALUATION_BATCH):
-        indices = np.arange(start, min(start + EVALUATION_BATCH, shape[0]))
+    size = evaluation_batch(learner.config)
+    for start in range(0, shape[0], size):
+        indices = np.arange(start, min(start + size, shape[0]))
         store[indices] = _features(learner, frozen, pixels, indices).float().cpu().numpy()
         if time.monotonic() - told > _PROGRESS_S:
             told = time.monotonic()

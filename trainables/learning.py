@@ -95,12 +95,17 @@ def predict(learner: Learner, examples: Examples, indices: np.ndarray) -> Tensor
     """Return the logits of the images at `indices`, (len(indices), classes) float32 on the CPU, in eval mode."""
     learner.network.model.eval()
     logits = []
-    size = min(EVALUATION_BATCH, learner.config.micro_batch or EVALUATION_BATCH)
+    size = evaluation_batch(learner.config)
     with torch.inference_mode():
         for start in range(0, len(indices), size):
             images, _ = on_device(learner, examples, indices[start : start + size])
             logits.append(forward(learner, images).float())
         return torch.cat(logits).cpu()
+
+
+def evaluation_batch(config: TrialConfig) -> int:
+    """Return how many images are on the device at a time where nothing is learned."""
+    return min(EVALUATION_BATCH, config.micro_batch or EVALUATION_BATCH)
 
 
 def evaluate(learner: Learner, examples: Examples, indices: np.ndarray) -> tuple[float, float]:

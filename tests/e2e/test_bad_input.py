@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torchvision.models import get_model
+
+from hpo.cli import main
 
 HPO = Path(sys.executable).with_name("hpo")
 RUN = (
@@ -25,19 +28,7 @@ RUN = (
 )
 
 
-def fails(folder: Path, *arguments: str) -> str:
-    """Run `hpo` in an empty folder, see it refuse with exit 2 and leave nothing, and return what it said."""
-    environment = {**os.environ, "HPO_DATA_DIR": str(folder.parent / "data")}
-    before = sorted(folder.iterdir())
-    done = subprocess.run(
-        [str(HPO), *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
-    assert sorted(folder.iterdir()) == before
-    return done.stderr
+Fails = Callable[..., str]
 
 
 @pytest.fixture
@@ -45,6 +36,51 @@ def folder(tmp_path: Path) -> Path:
     empty = tmp_path / "here"
     empty.mkdir()
     return empty
+
+
+@pytest.fixture
+def fails(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Run `hpo` in an empty folder, see it refuse with exit 2 and leave nothing, and return what it said.
+
+    In this process, for most of what it says comes before anything is started, and Python's imports take seconds.
+    """
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HPO_DATA_DIR", str(folder.parent / "data"))
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["hpo", *arguments])
+        before = sorted(folder.iterdir())
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        assert_refused(folder, before, end.value.code, said.out, said.err)
+        return said.err
+
+    return run
+
+
+def assert_refused(folder: Path, before: list[Path], code: object, out: str, err: str) -> None:
+    assert code == 2, err
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    assert sorted(folder.iterdir()) == before
+
+
+def test_what_is_refused_after_ray_has_started_leaves_nothing_either(folder: Path) -> None:
+    environment = {**os.environ, "HPO_DATA_DIR": str(folder.parent / "data")}
+
+    done = subprocess.run(
+        [str(HPO), *RUN, "--cpus-per-trial", "640"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert_refused(folder, [], done.returncode, done.stdout, done.stderr)
+    assert "no machine can hold a trial of 640 CPUs" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -61,61 +97,60 @@ def folder(tmp_path: Path) -> Path:
         (("--grace-period", "99"), "longest trial has 50 epochs"),
         (("--val-fraction", "1.5"), "--val-fraction must lie between 0 and 1"),
         (("--checkpoints", "nosuch://bucket"), "--checkpoints nosuch://bucket: Protocol not known: nosuch"),
-        (("--cpus-per-trial", "640"), "no machine can hold a trial of 640 CPUs"),
         (("--nonsense",), "No such option"),
     ],
 )
-def test_a_wrong_option_is_refused(folder: Path, arguments: tuple[str, ...], said: str) -> None:
-    assert said in fails(folder, *RUN, *arguments)
+def test_a_wrong_option_is_refused(fails: Fails, arguments: tuple[str, ...], said: str) -> None:
+    assert said in fails(*RUN, *arguments)
 
 
-def test_an_impossible_range_names_file_and_key(folder: Path) -> None:
+def test_an_impossible_range_names_file_and_key(fails: Fails, folder: Path) -> None:
     space = folder.parent / "space.toml"
     space.write_text("[parameters]\nlearning_rate = {low = 0.1, high = 0.001}\nepochs = 5\nbatch_size = 8\n", "utf-8")
 
-    message = fails(folder, *RUN, "--space", str(space))
+    message = fails(*RUN, "--space", str(space))
 
     assert f"{space}: parameters.learning_rate: low <= high must hold, but low=0.1, high=0.001" in message
     assert f"{space}: parameters.freeze_mode: missing" in message
 
 
-def test_a_class_with_one_image_is_named(folder: Path, photo_folder: Path) -> None:
+def test_a_class_with_one_image_is_named(fails: Fails, photo_folder: Path) -> None:
     for path in sorted((photo_folder / "china").iterdir())[1:]:
         path.unlink()
 
-    assert "class 'china' has 1 image(s)" in fails(folder, *RUN, "--dataset", f"imagefolder:{photo_folder}")
+    assert "class 'china' has 1 image(s)" in fails(*RUN, "--dataset", f"imagefolder:{photo_folder}")
 
 
-def test_images_that_cannot_be_read_are_named_before_anything_starts(folder: Path, photo_folder: Path) -> None:
+def test_images_that_cannot_be_read_are_named_before_anything_starts(fails: Fails, photo_folder: Path) -> None:
     (photo_folder / "china" / "3.jpg").write_bytes(b"no image")
     whole = photo_folder / "flower" / "5.jpg"
     whole.write_bytes(whole.read_bytes()[:3000])
 
-    message = fails(folder, *RUN, "--dataset", f"imagefolder:{photo_folder}")
+    message = fails(*RUN, "--dataset", f"imagefolder:{photo_folder}")
 
     # One of both may be in the held-out share, which is looked through when the other one is whole.
     assert "3.jpg cannot be read as an image" in message or "5.jpg cannot be read as an image" in message
     assert "--skip-bad-images leaves such images out" in message
 
 
-def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
+def test_weights_of_another_architecture_are_refused(fails: Fails, folder: Path) -> None:
     path = folder.parent / "resnet34.pth"
     torch.save(get_model("resnet34", weights=None).state_dict(), path)
 
-    assert "does not fit the backbone: 96 unexpected" in fails(folder, *RUN, "--weights", str(path))
+    assert "does not fit the backbone: 96 unexpected" in fails(*RUN, "--weights", str(path))
 
 
-def test_a_pickle_bomb_is_refused_and_does_not_go_off(folder: Path) -> None:
+def test_a_pickle_bomb_is_refused_and_does_not_go_off(fails: Fails, folder: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, ...]:
             return (os.mkdir, (str(folder.parent / "exploded"),))
 
     torch.save({"state_dict": Bomb()}, folder.parent / "bomb.pth")
 
-    assert "refused, for reading it would run code" in fails(folder, *RUN, "--weights", str(folder.parent / "bomb.pth"))
+    assert "refused, for reading it would run code" in fails(*RUN, "--weights", str(folder.parent / "bomb.pth"))
     assert not (folder.parent / "exploded").exists()
 
 
 @pytest.mark.parametrize("command", ["resume", "retrain", "export", "delete", "status"])
-def test_a_study_that_is_not_there_is_said(folder: Path, command: str) -> None:
-    assert "there are no studies" in fails(folder, command, "ghost")
+def test_a_study_that_is_not_there_is_said(fails: Fails, command: str) -> None:
+    assert "there are no studies" in fails(command, "ghost")

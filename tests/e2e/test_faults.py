@@ -169,6 +169,7 @@ def test_the_same_seed_gives_the_same_study(tmp_path: Path) -> None:
     assert seen[0] == seen[1]
 
 
+@pytest.mark.slow
 def test_hostile_names_and_bad_images_break_nothing(tmp_path: Path, photo_folder: Path) -> None:
     (photo_folder / "china").rename(photo_folder / "[bold]$x_{$[red] ,\"'<b>")
     china = photo_folder / "[bold]$x_{$[red] ,\"'<b>"
