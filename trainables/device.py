@@ -1,5 +1,6 @@
 """Where a trial computes: the device, the precision and the threads of this process."""
 
+import ctypes
 import platform
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from torch import nn
 from trainables.config import Precision
 from trainables.errors import InputError
 
+_LIBC = ctypes.CDLL(None)
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Of malloc.h."""
 _TURING = (7, 5)
 _AMPERE = (8, 0)
 _NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -50,16 +54,19 @@ def choose(precision: Precision, threads: int, model: nn.Module) -> Compute:
             raise InputError("--precision fp16 needs a GPU, and this machine has none; use auto, fp32 or bf16.")
         bfloat16 = precision == "bf16" or (precision == "auto" and _cpu_has_bfloat16() and not _has_depthwise(model))
         autocast = torch.bfloat16 if bfloat16 else None
+        _keep_freed_memory()
         return Compute(torch.device("cpu"), autocast, f"cpu ({platform.machine()})")
     device = torch.device("cuda", torch.cuda.current_device())
     return Compute(device, _gpu_autocast(precision, device), torch.cuda.get_device_name(device))
 
 
 def release_memory() -> None:
-    """Give the GPU memory that the last trial left in torch's cache back to the machine, and measure anew."""
+    """Give the memory that the last trial left in caches back to the machine, and measure a GPU's anew."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    elif hasattr(_LIBC, "malloc_trim"):
+        _LIBC.malloc_trim(0)
 
 
 def peak_memory_gb() -> float | None:
@@ -72,6 +79,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     )
+
+
+def _keep_freed_memory() -> None:
+    """Let this process keep what one training step frees for the next.
+
+    glibc gives large blocks back to the system, which clears their pages again at the next use: SqueezeNet at 96 px
+    took 190,000 page faults an epoch of 768 images, and 3.4 s instead of 3.0 s.
+    """
+    if hasattr(_LIBC, "mallopt"):
+        _LIBC.mallopt(_M_MMAP_MAX, 0)
+        _LIBC.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import platform
+import resource
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from trainables.checkpoint import CheckpointError, restore
 from trainables.config import Augment, DataConfig, EpochResult, FreezeMode, ModelConfig, TrialConfig
 from trainables.final import begin, model_bytes, train_on_all, train_with_validation
 from trainables.held_out_evaluation import look_at_test
-from trainables.learning import _batches
+from trainables.learning import _batches, new_learner
 from trainables.trial import run_trial
 
 BACKBONE = "tests.tiny_backbone:tiny"
@@ -127,3 +129,18 @@ def test_no_batch_holds_a_single_image_where_there_are_more() -> None:
     assert [len(batch) for batch in _batches(indices, 32)] == [32, 33]
     assert [len(batch) for batch in _batches(indices[:1], 32)] == [1]
     assert [len(batch) for batch in _batches(indices[:64], 32)] == [32, 32]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_what_a_step_frees_serves_the_next(tmp_path: Path) -> None:
+    new_learner(config(tmp_path), 10)
+
+    def page_faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(50 * 2**20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    page_faults()
+
+    # 200 MB are 50,000 pages of 4 KiB.
+    assert page_faults() < 1000
