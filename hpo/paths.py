@@ -127,6 +127,6 @@ class StudyPaths:
         return self.folder / ".ray"
 
 
-def resume_command(studies: Sequence[StudyPaths]) -> str:
-    """Return the command that goes on with studies, to be pasted where they were started."""
-    return shlex.join(["hpo", "resume", *(study.name for study in studies), *studies[0].located_by])
+def command(verb: str, studies: Sequence[StudyPaths]) -> str:
+    """Return the command that goes on with studies, such as ``resume``, to be pasted where they were started."""
+    return shlex.join(["hpo", verb, *(study.name for study in studies), *studies[0].located_by])

@@ -18,7 +18,7 @@ import tomli_w
 
 from hpo.errors import HpoError
 from hpo.ledger import Ledger
-from hpo.paths import StudyPaths, resume_command
+from hpo.paths import StudyPaths, command
 from hpo.placement import Fit, Placement, Share, can_hold, correction
 from hpo.records import TrialRecord, best_records
 from hpo.report.figures import draw_confusion
@@ -99,7 +99,8 @@ def begin_retrain(
         raise HpoError(_nothing_to_retrain(run.ledger))
     chosen = _choose(run, candidates, placement) if top > 1 else candidates[0]
     share = _fit(run, chosen, placement).share
-    return Retraining(run.ledger, run.paths, chosen, on, share, _train_and_test(run, chosen, placement, seeds, on))
+    futures = _train_and_test(run, chosen, placement, share, seeds, on)
+    return Retraining(run.ledger, run.paths, chosen, on, share, futures)
 
 
 def _nothing_to_retrain(ledger: Ledger) -> str:
@@ -149,10 +150,12 @@ def _choose(run: StudyRun, candidates: list[TrialRecord], placement: Placement) 
     return max(zip(accuracies, candidates, strict=True), key=lambda pair: (pair[0], -pair[1].number))[1]
 
 
-def _train_and_test(run: StudyRun, chosen: TrialRecord, placement: Placement, seeds: int, on: RetrainOn) -> list[Any]:
+def _train_and_test(
+    run: StudyRun, chosen: TrialRecord, placement: Placement, share: Share, seeds: int, on: RetrainOn
+) -> list[Any]:
     assert chosen.best is not None
     rates = [result.learning_rate for result in chosen.curve[: chosen.best.epoch]] if on == "train+val" else None
-    task = _task(_fit(run, chosen, placement).share, _train)
+    task = _task(share, _train)
     logger.info(
         "study %s: retraining trial %d on %s for %d epochs%s",
         run.ledger.name,
@@ -174,7 +177,7 @@ def _results(futures: list[Any], share: Share, paths: StudyPaths) -> list[Any]:
     Raises:
         HpoError: One failed, or the machine that could run it is gone, for whose return Ray would wait for ever.
     """
-    failed, again = f"the retrain of study {paths.name} failed", f"try again with: {resume_command([paths])}"
+    failed, again = f"the retrain of study {paths.name} failed", f"try again with: {command('resume', [paths])}"
     waiting = futures
     try:
         while waiting:

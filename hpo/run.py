@@ -15,7 +15,7 @@ from hpo.export import replace_text, write_study_files
 from hpo.interrupts import Interruption, stoppable
 from hpo.ledger import Ledger
 from hpo.lock import only_writer
-from hpo.paths import StudyPaths, resume_command
+from hpo.paths import StudyPaths, command
 from hpo.placement import Placement, place
 from hpo.progress import Screen
 from hpo.ready import Opened, forget_checkpoints, make_ready, modules_of
@@ -115,7 +115,7 @@ def retrain_again(
     with only_writer(paths.lock, ledger.name, url) as hold:
         ledger.hold = hold
         opened = Opened(ledger, _changed(ledger.run_options, address=address), paths)
-        with _running([opened], f"hpo retrain {ledger.name}") as (runs, placement, _):
+        with _running([opened], command("retrain", [paths])) as (runs, placement, _):
             begin_retrain(runs[0], placement, seeds=seeds, top=top, on=on).conclude()
     return Ended([summarise(ledger, time.monotonic() - begun)], [])
 
@@ -130,7 +130,7 @@ def _go(opened: Sequence[Opened]) -> Ended:
                 "study %s is complete: it has its %d trials; --trials raises that", one.ledger.name, one.ledger.n_trials
             )
     if todo:
-        with _running(todo, resume_command([one.paths for one in todo])) as (runs, placement, interruption):
+        with _running(todo, command("resume", [one.paths for one in todo])) as (runs, placement, interruption):
             failures = run_trials(runs, placement, interruption)
             _conclude([run for run in runs if run.ledger.name not in failures], failures)
     sound = [one.ledger for one in opened if one.ledger.name not in failures]

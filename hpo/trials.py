@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from hpo.checkpoints import CheckpointPlace
 from hpo.errors import HpoError
 from hpo.ledger import Ledger
-from hpo.paths import StudyPaths, resume_command
+from hpo.paths import StudyPaths, command
 from hpo.placement import Fit, Placement, correction, gigabytes
 from hpo.records import Assignment, Ending
 from hpo.spec import RunOptions, trial_config
@@ -199,7 +199,7 @@ class StudyTrials:
     def stop(self, failure: HpoError) -> None:
         """End the study's run: trials that run stay RUNNING for the next one."""
         if self.failure is None:
-            self.failure = type(failure)(f"{failure}; go on with: {resume_command([self._paths])}")
+            self.failure = type(failure)(f"{failure}; go on with: {command('resume', [self._paths])}")
 
     def _finish(self, number: int, state: Ending, error: str | None = None) -> None:
         self.ledger.finish(number, state, error=error)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -67,3 +68,12 @@ class Shell:
 
     def trials(self, study: str = "tiny") -> list[optuna.trial.FrozenTrial]:
         return optuna.load_study(study_name=study, storage=self.url).trials
+
+
+def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a trial has saved its first epoch; hpo tells nobody of it, so its folder is looked at."""
+    deadline = time.monotonic() + 200
+    while not list(folder.rglob("*.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)

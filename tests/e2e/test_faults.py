@@ -3,12 +3,11 @@
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.shell import Shell
+from tests.e2e.shell import Shell, wait_for_checkpoint
 from tests.failing_backbones import ROOM
 
 FLAKY = "tests.failing_backbones:flaky"
@@ -83,14 +82,6 @@ def test_a_batch_that_does_not_fit_is_split_and_the_size_remembered(faulty: tupl
     assert first.user_attrs["micro_batch"] == second.user_attrs["micro_batch"] == ROOM
     assert first.state.name == second.state.name == "COMPLETE"
     assert "held-out test accuracy" in out
-
-
-def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 200
-    while not list(folder.rglob("*.ckpt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
 
 
 def interrupted_after_a_checkpoint(shell: Shell) -> list[Path]:

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from tests.e2e.shell import Shell
+from tests.e2e.shell import Shell, wait_for_checkpoint
 from tests.tiny_backbone import tiny
 
 
@@ -152,11 +151,7 @@ def assert_loopback_only(process: subprocess.Popen[str]) -> None:
 def interrupted(shell: Shell, number: signal.Signals) -> str:
     """Start a study of 6 trials, send it a signal after its first epoch, and return what it printed on stderr."""
     process = shell.start(*shell.asked("--no-asha", trials=6))
-    deadline = time.monotonic() + 200
-    while not list((shell.folder / "studies" / "tiny").glob("checkpoints/*.ckpt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
+    wait_for_checkpoint(shell.folder / "studies" / "tiny", process)
     assert_loopback_only(process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -187,11 +182,7 @@ def test_several_studies_are_interrupted_and_gone_on_with_like_one(tmp_path: Pat
     command = shell.asked("--no-asha", "--no-retrain", "--concurrency", "1", trials=2)
     process = shell.start(*command, "--backbone", "tests.tiny_backbone:tinier")
     names = [f"tiny-tests.tiny_backbone:{name}" for name in ("tiny", "tinier")]
-    deadline = time.monotonic() + 200
-    while not list((tmp_path / "studies" / names[1]).glob("checkpoints/*.ckpt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+    wait_for_checkpoint(tmp_path / "studies" / names[1], process)
     assert_loopback_only(process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -18,7 +18,7 @@ from hpo.checkpoints import CheckpointStore, checked_place
 from hpo.cli import parse_duration
 from hpo.errors import NoPlaceError, UsageError
 from hpo.metrics import measure, wilson_interval
-from hpo.paths import StudyPaths, check_study_name, located_by, resume_command
+from hpo.paths import StudyPaths, check_study_name, command, located_by
 from hpo.records import State, TrialRecord
 from hpo.spec import differences
 from hpo.summary import seconds_left
@@ -140,13 +140,13 @@ def test_the_command_that_resumes_finds_the_study_and_tells_no_password() -> Non
     given = located_by(Path("my studies"), "postgresql://me:secret@db/hpo")
     studies = [StudyPaths(Path("/x"), name, given) for name in ("a", "b c")]
 
-    command = resume_command(studies)
+    told = command("resume", studies)
 
-    assert shlex.split(command) == [
+    assert shlex.split(told) == [
         *("hpo", "resume", "a", "b c", "--studies-dir", "my studies"),
         *("--storage", "postgresql://me:***@db/hpo"),
     ]
-    assert resume_command([StudyPaths(Path("/x"), "a")]) == "hpo resume a"
+    assert command("retrain", [StudyPaths(Path("/x"), "a")]) == "hpo retrain a"
 
 
 def test_the_time_left_follows_from_the_trials_that_ended() -> None:
