@@ -32,7 +32,7 @@ from torchvision.models import squeezenet1_1
 PEERS = Path(__file__).parent / "peers"
 HPO = Path(sys.executable).with_name("hpo")
 SAMPLE_S = 0.5
-EPOCHS = {"backbone": (5, 10), "none": (2, 5)}
+EPOCHS = {"backbone": (6, 12), "none": (2, 5)}
 """Two lengths of trial by freeze mode, so that the usual way needs five minutes for each half on two cores."""
 HALVES = {"backbone": "frozen half", "none": "fine-tuned half", "whole": "whole"}
 NOISE = 16
