@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -42,7 +43,12 @@ class Host:
         """What runs a command on this host."""
         return ["nsenter", "--target", str(self.init), "--net", "--pid", "--mount", f"--wd={self.folder}"]
 
-    def start(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        stderr: IO[str] | int = subprocess.PIPE,
+    ) -> subprocess.Popen[str]:
         """Start `hpo` on this host, with what is in `environment` besides."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HPO_", "RAY_"))}
         own = {
@@ -59,7 +65,7 @@ class Host:
             env=inherited | own,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
 
