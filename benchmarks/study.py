@@ -1,7 +1,8 @@
 """A study of 16 fixed configurations by hpo, by the usual Ray Tune script, and one by one: time, memory, ratios.
 
 ``python -m benchmarks.study [--folder IMAGEFOLDER]``: without a folder, scikit-learn's digits are written as JPEGs of a
-photograph's size and noise. Every run starts cold: no decoded images, no features, no warm process. The network is
+photograph's size and noise. Every run starts cold: no decoded images, no features, no warm process; but what all ways
+import has just been read from disk, whose cache may have dropped it since the run before. The network is
 SqueezeNet at 96 pixels: on CPU cores its arithmetic is to the decoding of a photograph about as a ResNet-50's at 224
 pixels is on a desktop's GPU.
 """
@@ -31,6 +32,7 @@ from torchvision.models import squeezenet1_1
 
 PEERS = Path(__file__).parent / "peers"
 HPO = Path(sys.executable).with_name("hpo")
+IMPORTED = "import hpo.create, hpo.run, ray; ray.init(address='local', include_dashboard=False, log_to_driver=False)"
 SAMPLE_S = 0.5
 EPOCHS = {"backbone": (6, 12), "none": (2, 5)}
 """Two lengths of trial by freeze mode, so that the usual way needs five minutes for each half on two cores."""
@@ -66,11 +68,12 @@ def configurations(freeze_mode: str, epochs: tuple[int, int]) -> list[dict[str, 
 
 
 def measure(command: list[str], folder: Path, environment: dict[str, str], images: int) -> Cost:
-    """Run `command`, which goes through `images` images, to its end and watch its processes.
+    """Run `command`, which goes through `images` images, to its end and watch its processes; its imports are cached.
 
     Raises:
         RuntimeError: It failed.
     """
+    subprocess.run([sys.executable, "-c", IMPORTED], env=environment, check=True, capture_output=True)
     begun = time.perf_counter()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
