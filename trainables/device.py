@@ -11,8 +11,8 @@ from trainables.config import Precision
 from trainables.errors import InputError
 
 _LIBC = ctypes.CDLL(None)
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-"""Of malloc.h."""
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _NEVER = -1, -4, -1
+"""Of malloc.h, and the threshold that mallopt(3) gives for no trimming at all."""
 _TURING = (7, 5)
 _AMPERE = (8, 0)
 _NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -89,7 +89,7 @@ def _keep_freed_memory() -> None:
     """
     if hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(_M_MMAP_MAX, 0)
-        _LIBC.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        _LIBC.mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
 def _cpu_has_bfloat16() -> bool:
