@@ -34,7 +34,7 @@ PEERS = Path(__file__).parent / "peers"
 HPO = Path(sys.executable).with_name("hpo")
 IMPORTED = "import hpo.create, hpo.run, ray; ray.init(address='local', include_dashboard=False, log_to_driver=False)"
 SAMPLE_S = 0.5
-EPOCHS = {"backbone": (6, 12), "none": (2, 5)}
+EPOCHS = {"backbone": (6, 12), "none": (2, 6)}
 """Two lengths of trial by freeze mode, so that the usual way needs five minutes for each half on two cores."""
 HALVES = {"backbone": "frozen half", "none": "fine-tuned half", "whole": "whole"}
 NOISE = 16
