@@ -1,8 +1,7 @@
 """A study of 16 fixed configurations by hpo, by the usual Ray Tune script, and one by one: time, memory, ratios.
 
 ``python -m benchmarks.study [--folder IMAGEFOLDER]``: without a folder, scikit-learn's digits are written as JPEGs of a
-photograph's size and noise. Every run starts cold: no decoded images, no features, no warm process; but what all ways
-import has just been read from disk, whose cache may have dropped it since the run before. The network is
+photograph's size and noise. Every run starts without decoded images, features or warm processes. The network is
 SqueezeNet at 96 pixels: on CPU cores its arithmetic is to the decoding of a photograph about as a ResNet-50's at 224
 pixels is on a desktop's GPU.
 """
@@ -32,7 +31,9 @@ from torchvision.models import squeezenet1_1
 
 PEERS = Path(__file__).parent / "peers"
 HPO = Path(sys.executable).with_name("hpo")
-IMPORTED = "import hpo.create, hpo.run, ray; ray.init(address='local', include_dashboard=False, log_to_driver=False)"
+USED = "import hpo.create, hpo.run, ray; ray.init(address='local', include_dashboard=False, log_to_driver=False)"
+"""Reads Python's packages and Ray's programs from disk before a way is timed: the system may have dropped them from its
+cache since the run before, whose seconds would weigh most where a run is shortest."""
 SAMPLE_S = 0.5
 EPOCHS = {"backbone": (6, 12), "none": (2, 6)}
 """Two lengths of trial by freeze mode, so that the usual way needs five minutes for each half on two cores."""
@@ -68,12 +69,13 @@ def configurations(freeze_mode: str, epochs: tuple[int, int]) -> list[dict[str, 
 
 
 def measure(command: list[str], folder: Path, environment: dict[str, str], images: int) -> Cost:
-    """Run `command`, which goes through `images` images, to its end and watch its processes; its imports are cached.
+    """Run `command`, which goes through `images` images, to its end and watch its processes.
 
     Raises:
         RuntimeError: It failed.
+        subprocess.CalledProcessError: Ray or hpo cannot be used here at all.
     """
-    subprocess.run([sys.executable, "-c", IMPORTED], env=environment, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", USED], env=environment, check=True, capture_output=True)
     begun = time.perf_counter()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)

@@ -33,7 +33,7 @@ freeze_mode = "none"
 """
 QUICK, LONG = SPACE.format(sizes=[16, 32], epochs=1), SPACE.format(sizes=[32], epochs=30)
 LONGER = SPACE.format(sizes=[32], epochs=60)
-"""Of a study that is still under way when Ray, after 15 s without an answer, gives a node up."""
+"""Of a study that is still under way when Ray gives a node up, 10 to 20 s after its death."""
 WAIT_S = 150.0
 
 
@@ -213,12 +213,12 @@ def test_a_node_that_dies_is_told_and_may_join_again(cluster: Network) -> None:
     wait_for(process, lambda: trains_on(cluster, "dies", cluster.node))
 
     cluster.node.kill()
-    wait_for(process, lambda: "is gone; its trials go on elsewhere" in log.read_text("utf-8"))
+    gone = rf"node {re.escape(cluster.node.address)} .*is gone; its trials go on elsewhere"
+    wait_for(process, lambda: re.search(gone, log.read_text("utf-8")) is not None)
     rejoin(cluster)
 
     code, err = process.wait(WAIT_S), log.read_text("utf-8")
     assert code == 0, err
-    assert f"node {cluster.node.address}" in err
     assert "Traceback" not in err
     assert_all_is_there(cluster, "dies", 4)
 
