@@ -52,7 +52,7 @@ def open_array(path: Path, fits: Callable[[np.ndarray], bool], build: Callable[[
                 partial.unlink(missing_ok=True)
             array = np.load(path, mmap_mode="r")
             evict(path.parents[1], bound, keep=path)
-    os.utime(path)
+        os.utime(path)
     return array
 
 
@@ -81,38 +81,45 @@ def stored_arrays(stores: Path) -> list[StoredArray]:
     found = []
     for kind in KINDS:
         for path in (stores / kind).glob("*.npy"):
-            status = path.stat()
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue  # Another process has evicted it in this moment.
             found.append(StoredArray(path, kind, status.st_size, status.st_mtime))
     return sorted(found, key=lambda array: array.used_at)
 
 
 def evict(stores: Path, bound: int, *, keep: Path | None = None) -> list[StoredArray]:
-    """Remove the least recently used arrays until the others take at most `bound` bytes; `keep` stays in any case.
+    """Remove the least recently used arrays until the others take at most `bound` bytes.
 
-    Processes that have one open keep it: its file goes with the last of them. What a kill left half-built goes, too.
+    `keep` stays in any case, and so does what a process is just building or opening. Processes that have one open keep
+    it: its file goes with the last of them. What a kill left half-built goes, too.
     """
-    _remove_half_built(stores)
+    for partial in stores.glob("*/*.partial"):
+        _remove_unlocked(partial)
     arrays = stored_arrays(stores)
     held = sum(array.size for array in arrays)
     removed = []
     for array in arrays:
         if held <= bound:
             break
-        if array.path != keep:
-            array.path.unlink(missing_ok=True)
-            array.path.with_suffix(".lock").unlink(missing_ok=True)
+        if array.path != keep and _remove_unlocked(array.path):
             held -= array.size
             removed.append(array)
     return removed
 
 
-def _remove_half_built(stores: Path) -> None:
-    for partial in stores.glob("*/*.partial"):
-        try:
-            with FileLock(partial.with_suffix(".lock"), timeout=0):
-                partial.unlink(missing_ok=True)
-        except Timeout:
-            logger.debug("%s is being built", partial)
+def _remove_unlocked(path: Path) -> bool:
+    """Remove a file of the store and its lock, unless a process holds that; return whether it did."""
+    lock = path.with_suffix(".lock")
+    try:
+        with FileLock(lock, timeout=0):
+            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+    except Timeout:
+        logger.debug("%s is in use", path)
+        return False
+    return True
 
 
 def _open_whole(path: Path, fits: Callable[[np.ndarray], bool]) -> np.ndarray | None:

@@ -6,6 +6,7 @@ import gc
 import os
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,28 @@ def test_what_a_kill_left_half_built_goes_unless_it_is_being_built(tmp_path: Pat
 
     assert [path.stem for path in folder.glob("*.partial")] == ["being-built"]
     assert len(stored_arrays(tmp_path)) == 1
+
+
+def test_an_array_that_is_just_being_opened_is_not_evicted(tmp_path: Path) -> None:
+    builds: list[str] = []
+    for name in ("opened", "other"):
+        stored(tmp_path, name, 1, 2**30, builds)
+
+    with FileLock(tmp_path / "images" / "opened.lock"):
+        removed = evict(tmp_path, 0)
+
+    assert [array.path.stem for array in removed] == ["other"]
+    assert [array.path.stem for array in stored_arrays(tmp_path)] == ["opened"]
+
+
+def test_trials_that_evict_each_others_arrays_all_get_theirs(tmp_path: Path) -> None:
+    builds: list[str] = []
+    names = "abc" * 100
+
+    with ThreadPoolExecutor(8) as trials:
+        arrays = list(trials.map(lambda name: stored(tmp_path, name, 1, 2**20, builds), names))
+
+    assert all(len(array) == 2**20 and (array == 7).all() for array in arrays)
 
 
 def test_an_array_that_a_disk_cannot_hold_is_an_error_and_no_bus_error(small_disk: Path) -> None:
