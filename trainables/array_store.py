@@ -51,7 +51,7 @@ def open_array(path: Path, fits: Callable[[np.ndarray], bool], build: Callable[[
             finally:
                 partial.unlink(missing_ok=True)
             array = np.load(path, mmap_mode="r")
-            evict(path.parents[1], bound, keep=path)
+            evict(path.parents[1], bound)
         os.utime(path)
     return array
 
@@ -89,11 +89,11 @@ def stored_arrays(stores: Path) -> list[StoredArray]:
     return sorted(found, key=lambda array: array.used_at)
 
 
-def evict(stores: Path, bound: int, *, keep: Path | None = None) -> list[StoredArray]:
+def evict(stores: Path, bound: int) -> list[StoredArray]:
     """Remove the least recently used arrays until the others take at most `bound` bytes.
 
-    `keep` stays in any case, and so does what a process is just building or opening. Processes that have one open keep
-    it: its file goes with the last of them. What a kill left half-built goes, too.
+    What a process is just building or opening stays in any case. Processes that have one open keep it: its file goes
+    with the last of them. What a kill left half-built goes, too.
     """
     for partial in stores.glob("*/*.partial"):
         _remove_unlocked(partial)
@@ -103,7 +103,7 @@ def evict(stores: Path, bound: int, *, keep: Path | None = None) -> list[StoredA
     for array in arrays:
         if held <= bound:
             break
-        if array.path != keep and _remove_unlocked(array.path):
+        if _remove_unlocked(array.path):
             held -= array.size
             removed.append(array)
     return removed
