@@ -1,10 +1,12 @@
 """ASHA's rungs: Ray's scheduler for each study's trials, filled again from the study's ledger."""
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from hpo.records import TrialRecord
@@ -60,10 +62,18 @@ class EachStudysRungs(FIFOScheduler):
     def __init__(self, schedulers: dict[str, TrialScheduler]) -> None:
         super().__init__()
         self._schedulers = schedulers
+        self._waiting: deque[Any] = deque()
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Let the study's scheduler know a trial that is to run, or to run again."""
+        self._waiting.append(trial)
         self._of(trial).on_trial_add(tune_controller, known(trial.config["number"]))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:  # noqa: ARG002 - Ray's signature
+        """Return the trial that has waited longest, if one waits; Ray's own way looks at every trial that ever ran."""
+        while self._waiting and self._waiting[0].status != Trial.PENDING:
+            self._waiting.popleft()
+        return self._waiting[0] if self._waiting else None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return whether the trial goes on or stops."""

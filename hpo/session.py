@@ -41,6 +41,8 @@ def ray_session(address: str, modules: Sequence[Path] = ()) -> Iterator[str]:
     # Tune's own handler would swallow the first Ctrl-C; its loggers would write files that nobody reads.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # Tune would write its list of trials again and again, which nobody restores: the ledger has it all.
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
     # A path that is relative to where hpo was started, such as $HPO_DATA_DIR, shall mean the same in a trial.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(LOOKAHEAD)

@@ -2,19 +2,20 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ray.tune.experiment import Trial
 
 import search_spaces
 from hpo import ledger as ledgers
 from hpo.errors import UsageError
 from hpo.ledger import Ledger
 from hpo.records import best_records
-from hpo.rungs import known, replay, scheduler
+from hpo.rungs import EachStudysRungs, known, replay, scheduler
 from hpo.spec import RunOptions, StudySpec
 from trainables.config import EpochResult
 
@@ -289,3 +290,19 @@ def test_replayed_rungs_are_those_of_the_run_itself(tmp_path: Path) -> None:
     rungs = [bracket._rungs for bracket in again._brackets]  # type: ignore[attr-defined]
     assert rungs == [bracket._rungs for bracket in live._brackets]  # type: ignore[attr-defined]
     assert len(rungs[0][-1][1]) == 4
+
+
+def test_of_the_trials_that_wait_the_first_starts_next(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    rungs, controller = EachStudysRungs({ledger.name: scheduler(ledger.spec, 9)}), cast(Any, None)
+    trials = [Trial("empty", config={"study": ledger.name, "number": number}, stub=True) for number in range(4)]
+    for trial in trials:
+        rungs.on_trial_add(controller, trial)
+
+    chosen = []
+    for started in (trials[1], trials[0], trials[2], trials[3]):
+        chosen += [rungs.choose_trial_to_run(controller), rungs.choose_trial_to_run(controller)]
+        started.set_status(Trial.RUNNING)  # type: ignore[no-untyped-call]
+
+    assert chosen == [trials[0]] * 4 + [trials[2]] * 2 + [trials[3]] * 2
+    assert rungs.choose_trial_to_run(controller) is None
