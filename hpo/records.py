@@ -1,6 +1,5 @@
 """Trials as data: what the ledger says of one, and which of many are the best."""
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -71,8 +70,7 @@ def best_records(records: list[TrialRecord], top: int) -> list[TrialRecord]:
 
 def as_row(result: EpochResult) -> dict[str, Any]:
     """Return an epoch ready for JSON, which has no NaN or infinity: they are kept as text."""
-    row = dataclasses.asdict(result)
-    return {key: value if math.isfinite(value) else str(value) for key, value in row.items()}
+    return {key: value if math.isfinite(value) else str(value) for key, value in vars(result).items()}
 
 
 def from_row(row: dict[str, Any]) -> EpochResult:
