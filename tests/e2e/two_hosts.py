@@ -20,6 +20,8 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 HPO = Path(sys.executable).with_name("hpo")
+KERNEL_WAIT_S = 30.0
+"""How long a process may take to begin, or to be gone once it is killed."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ class Host:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+        deadline = time.monotonic() + KERNEL_WAIT_S
         while self.pids():
+            assert time.monotonic() < deadline
             time.sleep(0.1)
 
     def pids(self) -> list[int]:
@@ -158,7 +162,9 @@ def _plug_in(role: str, address: str, names: dict[str, str], folder: Path, ray_f
     ray_folder.mkdir()
     unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "infinity"]
     shell = psutil.Popen(["ip", "netns", "exec", name, *unshare])
+    deadline = time.monotonic() + KERNEL_WAIT_S
     while not (children := shell.children()):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     host = Host(name, address, folder, ray_folder, children[0].pid, has_code=role == "head")
     hidden = folder.with_name("node" if role == "head" else "head")
