@@ -1,22 +1,19 @@
-"""Images a second of each backbone by precision and memory layout, and what the precision does to accuracy.
+"""Images a second of backbones by precision and memory layout.
 
-``python -m benchmarks.precision`` prints a table of training and one of five seeds' accuracies; random weights, one
-thread. What `trainables.device` and `trainables.learning` choose rests on it.
+``python -m benchmarks.precision [BACKBONE ...]``: the paper's, or those that are named; random weights, one thread.
+What `trainables.device` and `trainables.backbones` choose rests on it.
 """
 
 import argparse
-import dataclasses
-import statistics
 import sys
-import tempfile
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 from trainables.config import PAPER_BACKBONES, DataConfig, ModelConfig, Precision, TrialConfig
 from trainables.learning import Examples, Learner, evaluate, new_learner, train_epoch
-from trainables.trial import run_trial
 
 CLASSES = 37
 
@@ -55,7 +52,7 @@ def images_per_second(made: Learner, images: int) -> tuple[float, float]:
     return images / (trained - begun), images / (time.perf_counter() - evaluated)
 
 
-def speeds(batch: int, images: int, size: int | None) -> None:
+def speeds(backbones: Iterable[str], batch: int, images: int, size: int | None) -> None:
     """Print the table of speeds."""
     ways: list[tuple[Precision, torch.memory_format]] = [
         (precision, layout)
@@ -64,7 +61,7 @@ def speeds(batch: int, images: int, size: int | None) -> None:
     ]
     names = [f"{precision}{' channels_last' if layout == torch.channels_last else ''}" for precision, layout in ways]
     sys.stdout.write(f"| training / evaluation, images/s | {' | '.join(names)} |\n|---|{'---:|' * len(ways)}\n")
-    for backbone in PAPER_BACKBONES:
+    for backbone in backbones:
         cells = []
         for precision, layout in ways:
             trained, evaluated = images_per_second(learner(backbone, precision, layout, batch, size), images)
@@ -73,39 +70,15 @@ def speeds(batch: int, images: int, size: int | None) -> None:
         sys.stdout.flush()
 
 
-def accuracies(seeds: int, epochs: int) -> None:
-    """Print the best validation accuracies of ResNet-18 on digits at 32 px, a row a precision."""
-    with tempfile.TemporaryDirectory() as folder:
-        for precision in ("fp32", "bf16"):
-            config = TrialConfig(
-                data=DataConfig(dataset="digits", data_dir=folder),
-                model=ModelConfig(backbone="resnet18", weights="none", image_size=32),
-                learning_rate=1e-3,
-                batch_size=32,
-                epochs=epochs,
-                precision="fp32" if precision == "fp32" else "bf16",
-            )
-            best = [
-                max(result.val_accuracy for result in run_trial(dataclasses.replace(config, seed=seed)))
-                for seed in range(seeds)
-            ]
-            shown = ", ".join(f"{accuracy:.4f}" for accuracy in best)
-            sys.stdout.write(
-                f"{precision}: {shown}; mean {statistics.mean(best):.4f}, deviation {statistics.stdev(best):.4f}\n"
-            )
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("backbones", nargs="*", default=PAPER_BACKBONES)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--image-size", type=int, help="default: each backbone's own")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
-    speeds(options.batch, options.images, options.image_size)
-    accuracies(options.seeds, options.epochs)
+    speeds(options.backbones, options.batch, options.images, options.image_size)
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def _published_model(architecture: str, config: ModelConfig) -> nn.Module:
         model: nn.Module = get_model(architecture, weights=None, **arguments)
     except (AssertionError, ValueError, RuntimeError) as error:
         raise _bad_size(config, error) from error
-    # Faster for all seven backbones of the paper, and slower for none of them (benchmarks/precision.py).
+    # Faster for the five convolutional backbones of the paper, no slower for ViT and Swin (benchmarks/precision.py).
     return model.to(memory_format=torch.channels_last)
 
 
