@@ -141,7 +141,7 @@ def seconds_a_trial(trials: int, sampler: Sampler) -> list[tuple[float, float]]:
 def by_block(begun: float, ends: list[float]) -> list[float]:
     """Return the seconds a trial of each block, of trials that begin at `begun` and end at `ends`."""
     block = len(ends) // BLOCKS
-    times = [begun, *ends[block - 1 :: block]]
+    times = [begun, *ends[block - 1 :: block][:BLOCKS]]
     return [(after - before) / block for before, after in itertools.pairwise(times)]
 
 

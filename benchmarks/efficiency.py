@@ -1,10 +1,11 @@
 """The share of a study's time that its processes spend in forward, backward and optimiser steps, by freeze mode.
 
-``python -m benchmarks.efficiency``: the images, the network and the configurations of benchmarks.study, each of these
-three times, so that the study takes minutes, as real ones take hours. For a CPU only: a GPU works beside Python, where
-these clocks would read something else.
+``python -m benchmarks.efficiency [--trials 24]``: the images, the network and the eight configurations of
+benchmarks.study, each as often as there are trials for, so that the study takes minutes, as real ones take hours. For a
+CPU only: a GPU works beside Python, where these clocks would read something else.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -35,7 +36,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 LENGTHS = {"backbone": (20, 40), "partial": (5, 10), "none": (2, 4)}
 """Two lengths of trial by freeze mode."""
-TRIALS = 24
 
 
 class TimedWorker(Worker):
@@ -88,11 +88,11 @@ def timed(function: Callable[P, T], seconds: list[float]) -> Callable[P, T]:
     return clocked
 
 
-def shares(folder: Path, freeze_mode: str) -> tuple[float, float, float]:
+def shares(folder: Path, freeze_mode: str, trials: int) -> tuple[float, float, float]:
     """Run a study and return the computing share of its epochs, of first epoch to last, and of all time."""
     images, weights = folder / "digits", write_weights(folder)
     configs = configurations(freeze_mode, LENGTHS[freeze_mode])
-    write_space(configs * (TRIALS // len(configs)), folder / "space.toml")
+    write_space(configs * (trials // len(configs)), folder / "space.toml")
     asked = Asked(
         backbone="torchvision:squeezenet1_1",
         dataset=f"imagefolder:{images}",
@@ -111,7 +111,7 @@ def shares(folder: Path, freeze_mode: str) -> tuple[float, float, float]:
         precision="auto",
         seed=0,
     )
-    options = RunOptions(trials=TRIALS, data_dir=str(folder / "data"), retrain=False)
+    options = RunOptions(trials=trials, data_dir=str(folder / "data"), retrain=False)
     paths = StudyPaths(folder / "studies", freeze_mode)
     paths.folder.mkdir(parents=True)
     new = checked(asked, options)
@@ -135,13 +135,16 @@ def shares(folder: Path, freeze_mode: str) -> tuple[float, float, float]:
 
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=24)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_digits(folder / "digits")
         for freeze_mode in LENGTHS:
-            epochs, trials, study = shares(folder, freeze_mode)
+            epochs, first_to_last, study = shares(folder, freeze_mode, options.trials)
             sys.stdout.write(
-                f"{freeze_mode}: {epochs:.2f} of the epochs, {trials:.2f} from the first epoch to the last,"
+                f"{freeze_mode}: {epochs:.2f} of the epochs, {first_to_last:.2f} from the first epoch to the last,"
                 f" {study:.2f} with Ray's start and end\n"
             )
             sys.stdout.flush()

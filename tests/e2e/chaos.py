@@ -133,7 +133,9 @@ def strike_once(
     """Wait for a moment, kill something, and return the process that runs the study from then on."""
     time.sleep(chance.uniform(0, 1))
     kind = chance.choice(KINDS)
+    deadline = time.monotonic() + _WAIT_S
     while kind == "trial" and process.poll() is None and not parts(process, kind):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     if process.poll() is not None:
         return process
