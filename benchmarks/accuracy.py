@@ -9,7 +9,7 @@ import sys
 from typing import get_args
 
 from trainables.config import DataConfig, ModelConfig, Precision, TrialConfig
-from trainables.trial import run_trial
+from trainables.training.trial import run_trial
 
 EPOCHS = 8
 

@@ -15,17 +15,17 @@ from typing import Any
 from ray import tune
 
 import search_spaces
-from hpo import ledger as ledgers
-from hpo.checkpoints import CheckpointPlace
 from hpo.interrupts import Interruption
-from hpo.ledger import Ledger
+from hpo.ledger import ledger as ledgers
+from hpo.ledger.ledger import Ledger
+from hpo.ledger.records import Assignment
+from hpo.machines.checkpoints import CheckpointPlace
+from hpo.machines.placement import Node, Placement, Share
+from hpo.machines.session import ray_session
 from hpo.paths import StudyPaths
-from hpo.placement import Node, Placement, Share
-from hpo.records import Assignment
-from hpo.session import ray_session
 from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, RunOptions, Sampler, StudySpec
-from hpo.study import run_trials
-from hpo.trials import StudyRun
+from hpo.tune.trials import StudyRun
+from hpo.tune.tuner import run_trials
 from trainables.config import EpochResult
 
 BLOCKS = 10

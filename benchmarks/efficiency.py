@@ -17,20 +17,20 @@ import torch
 
 from benchmarks.driver import Clock
 from benchmarks.study import configurations, write_digits, write_space, write_weights
-from hpo import ledger as ledgers
-from hpo.checkpoints import CheckpointPlace
-from hpo.create import Asked, checked
 from hpo.interrupts import Interruption
+from hpo.ledger import ledger as ledgers
+from hpo.ledger.records import Assignment
+from hpo.machines.checkpoints import CheckpointPlace
+from hpo.machines.placement import place
+from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths
-from hpo.placement import place
-from hpo.records import Assignment
-from hpo.session import nodes, ray_session
 from hpo.spec import RunOptions
-from hpo.study import run_trials
-from hpo.trials import StudyRun
-from hpo.worker import Worker
-from trainables import learning
+from hpo.studies.new import Asked, checked
+from hpo.tune.trials import StudyRun
+from hpo.tune.tuner import run_trials
+from hpo.tune.worker import Worker
 from trainables.config import EpochResult
+from trainables.training import epoch as learning
 
 P = ParamSpec("P")
 T = TypeVar("T")

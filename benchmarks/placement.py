@@ -39,7 +39,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 import search_spaces
-from hpo.placement import FROZEN_SHARE, Node, Share, gigabytes, place
+from hpo.machines.placement import FROZEN_SHARE, Node, Share, gigabytes, place
 from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, RunOptions
 from trainables.config import FREEZE_MODES, PAPER_BACKBONES, FreezeMode, MemoryNeed, ModelConfig
 
@@ -129,7 +129,7 @@ def needs() -> dict[tuple[str, FreezeMode], MemoryNeed]:
 
 def estimate_needs() -> None:
     """Estimate the memory of each backbone in each freeze mode, and write `NEEDS`."""
-    from trainables.memory import estimate
+    from trainables.training.memory import estimate
 
     rows = []
     for backbone in PAPER_BACKBONES:

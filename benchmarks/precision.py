@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from trainables.config import PAPER_BACKBONES, DataConfig, ModelConfig, Precision, TrialConfig
-from trainables.learning import Examples, Learner, evaluate, new_learner, train_epoch
+from trainables.training.epoch import Examples, Learner, evaluate, new_learner, train_epoch
 
 CLASSES = 37
 

@@ -25,8 +25,8 @@ from ray.tune.search.optuna import OptunaSearch
 import search_spaces
 from benchmarks.driver import study_spec
 from benchmarks.search_table import BATCH_SIZES, EPOCHS, LEARNING_RATES, TABLE
-from hpo.draws import Draws
-from hpo.rungs import METRIC, TIME, known, scheduler
+from hpo.ledger.draws import Draws
+from hpo.tune.rungs import METRIC, TIME, known, scheduler
 from trainables.config import FREEZE_MODES
 
 TRIALS = 60

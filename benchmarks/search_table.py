@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import FREEZE_MODES, DataConfig, FreezeMode, ModelConfig, TrialConfig
-from trainables.final import begin, model_bytes, train_on_all
-from trainables.trial import run_trial
+from trainables.training.retraining import begin, model_bytes, train_on_all
+from trainables.training.trial import run_trial
 
 TABLE = Path(__file__).with_name("search_table.json")
 LEARNING_RATES = tuple(float(f"{10 ** (-5 + 3 * step / 7):.3g}") for step in range(8))

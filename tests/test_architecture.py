@@ -1,6 +1,7 @@
-"""Which package may import which, read from the syntax trees, imports inside functions included."""
+"""Which room may import which, read from the syntax trees, imports inside functions included."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,30 +9,39 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = {
-    **dict.fromkeys(("cli", "cli_cluster", "cli_output"), 1),
-    **dict.fromkeys(("run", "create", "cache", "retrain", "export", "status", "dashboard", "delete"), 2),
-    **dict.fromkeys(("cluster", "doctor"), 2),
-    **dict.fromkeys(("study", "progress", "report"), 2),
-    **dict.fromkeys(
-        ("searcher", "rungs", "placement", "worker", "session", "trials", "ready", "nodes", "preflight"), 3
-    ),
-    **dict.fromkeys(("ledger", "draws", "summary", "checkpoints", "metrics"), 4),
-    **dict.fromkeys(("spec", "records", "paths", "lock", "storage", "interrupts", "errors", "gpus", "joining"), 5),
+PACKAGES = ("hpo", "search_spaces", "trainables")
+
+LAYERS = (
+    {"hpo/cli"},
+    {"hpo/studies"},
+    {"hpo/views", "hpo/tune"},
+    {"hpo/ledger", "hpo/machines"},
+    {"hpo"},
+    {"trainables/training"},
+    {"trainables/networks", "trainables/data"},
+    {"trainables", "search_spaces"},
+)
+"""The rooms, from the top. A room imports rooms of lower layers: never back, and never sideways."""
+
+FENCES = {
+    "optuna": {"hpo/ledger", "search_spaces"},
+    "ray": {"hpo/tune", "hpo/machines", "hpo/studies/retrain.py", "hpo/studies/readiness.py", "hpo/studies/doctor.py"},
+    "torch": {"trainables", "hpo/tune/worker.py", "hpo/machines/nodes.py"},
+    "typer": {"hpo/cli"},
+    "rich": {"hpo/cli", "hpo/views"},
+    "matplotlib": {"hpo/views"},
+    "hpo": {"hpo"},
+    "trainables.training.held_out_evaluation": {"hpo/studies/retrain.py"},
+    "trainables.data.held_out": {"hpo/studies/preflight.py", "trainables/training/held_out_evaluation.py"},
 }
-AMONG_COMMANDS = {
-    ("run", "study"),
-    ("run", "retrain"),
-    ("run", "export"),
-    ("run", "progress"),
-    ("retrain", "report"),
-    ("export", "report"),
-}
+"""Where alone a module is imported: a room with all that lies below it, or a file."""
+
+MODULES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -40,83 +50,85 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def modules(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+def modules_used(path: Path) -> set[Path]:
+    """Return the files of this project that a file imports."""
+    names = {Path(*name.split(".")) for name in imports(path)}
+    files = {name.with_suffix(".py") for name in names} | {name / "__init__.py" for name in names}
+    return files & set(MODULES)
 
 
-def tops(path: Path) -> set[str]:
-    return {name.partition(".")[0] for name in imports(path)}
+def layer(room: str) -> int:
+    return next(number for number, rooms in enumerate(LAYERS) if room in rooms)
 
 
-@pytest.mark.parametrize("path", modules("trainables"), ids=lambda path: path.name)
-def test_trainables_know_nothing_of_the_engine(path: Path) -> None:
-    assert not tops(path) & {"ray", "optuna", "hpo", "search_spaces", "typer", "rich"}
+def lies_in(path: Path, places: set[str]) -> bool:
+    return any(path.is_relative_to(place) for place in places)
 
 
-@pytest.mark.parametrize("path", modules("search_spaces"), ids=lambda path: path.name)
-def test_search_spaces_know_nothing_of_torch(path: Path) -> None:
-    assert not tops(path) & {"torch", "torchvision", "ray", "hpo", "trainables"}
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_a_room_imports_lower_rooms_alone(path: Path) -> None:
+    room = path.parent.as_posix()
+    used = {other.parent.as_posix() for other in modules_used(path)} - {room}
+
+    assert not {other for other in used if layer(other) <= layer(room)}
 
 
-@pytest.mark.parametrize("path", modules("hpo"), ids=lambda path: path.name)
-def test_fences_of_the_engine_hold(path: Path) -> None:
-    name = path.stem
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_fences_hold(path: Path) -> None:
+    used = {name for name in FENCES if any(f"{one}.".startswith(f"{name}.") for one in imports(path))}
 
-    assert "optuna" not in tops(path) or name in {"ledger", "draws", "storage"}
-    assert "ray" not in tops(path) or name in {
-        *("searcher", "rungs", "worker", "session", "ready", "nodes"),
-        *("study", "retrain", "cluster", "doctor"),
-    }
-    assert "torch" not in tops(path) or name in {"worker", "nodes"}
-    assert "trainables.held_out_evaluation" not in imports(path) or name == "retrain"
-    assert "trainables.held_out" not in imports(path) or name == "preflight"
+    assert not {name for name in used if not lies_in(path, FENCES[name])}
 
 
-@pytest.mark.parametrize("path", modules("hpo"), ids=lambda path: path.name)
-def test_imports_run_one_way(path: Path) -> None:
-    def layer_name(module: str) -> str:
-        return module.split(".")[1] if module.count(".") else ""
+def test_no_module_imports_itself_by_a_circle() -> None:
+    graphlib.TopologicalSorter({path: modules_used(path) for path in MODULES}).prepare()
 
-    own = path.relative_to(ROOT / "hpo").parts[0].removesuffix(".py")
-    if own == "__init__":
-        return
-    used = {layer_name(module) for module in imports(path) if module.startswith("hpo.")} & LAYERS.keys() - {own}
 
-    backwards = {name for name in used if LAYERS[name] < LAYERS[own]}
-    sideways = {name for name in used if LAYERS[name] == LAYERS[own] == 2 and (own, name) not in AMONG_COMMANDS}
-    assert not backwards
-    assert not sideways
+def test_trainables_and_search_spaces_do_not_know_each_other() -> None:
+    for path in MODULES:
+        own = path.parts[0]
+        others = {"trainables", "search_spaces"} - {own} if own != "hpo" else set()
+        assert not {other.parts[0] for other in modules_used(path)} & others, path
 
 
 def test_a_trial_cannot_reach_the_held_out_test() -> None:
-    reached, todo = set(), ["trial"]
+    reached, todo = set[Path](), [Path("trainables/training/trial.py")]
     while todo:
-        name = todo.pop()
-        path = ROOT / "trainables" / f"{name}.py"
-        if name in reached or not path.exists():
-            continue
-        reached.add(name)
-        todo += [module.split(".")[1] for module in imports(path) if module.startswith("trainables.")]
+        path = todo.pop()
+        if path not in reached:
+            reached.add(path)
+            todo += modules_used(path)
 
-    assert {"trial", "datasets", "learning"} <= reached
-    assert not {"held_out", "held_out_evaluation", "final"} & reached
+    names = {path.stem for path in reached}
+    assert {"trial", "datasets", "epoch"} <= names
+    assert not {"held_out", "held_out_evaluation", "retraining"} & names
 
 
 def test_only_two_functions_read_a_split_by_name() -> None:
     callers = [
         path.name
-        for path in modules("trainables")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for path in MODULES
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "read_split"
     ]
 
     assert sorted(callers) == ["datasets.py", "held_out.py"]
 
 
+def test_rooms_stay_small() -> None:
+    rooms = {path.parent for path in MODULES}
+
+    crowded = {str(room) for room in rooms if sum(path.parent == room for path in MODULES) > 14}
+    long = {str(path) for path in MODULES if len((ROOT / path).read_text(encoding="utf-8").splitlines()) > 400}
+
+    assert not crowded
+    assert not long
+
+
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys; sys.argv = ['hpo', '--help']\n"
-        "from hpo.cli import main\n"
+        "from hpo.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: assert end.code == 0\n"
         "loaded = {'torch', 'ray', 'optuna', 'pandas', 'sklearn'} & sys.modules.keys()\n"

@@ -8,7 +8,7 @@ from benchmarks.placement import CLUSTERS, FIRST_COME, OWN, WAYS, Free, Simulati
 from benchmarks.search import TRIALS, Own, Usual, epochs_to, looked_up, replay, table
 from benchmarks.search_table import BATCH_SIZES, EPOCHS, LEARNING_RATES
 from benchmarks.study import Cost, ratios, with_whole
-from hpo.placement import Share
+from hpo.machines.placement import Share
 from trainables.config import FREEZE_MODES, PAPER_BACKBONES
 
 

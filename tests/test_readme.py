@@ -16,7 +16,7 @@ import torch
 from torchvision.models import get_model
 
 import search_spaces
-from trainables.weights import PUBLISHED, SIMCLR_DEFAULT
+from trainables.networks.weights import PUBLISHED, SIMCLR_DEFAULT
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -193,8 +193,8 @@ def test_the_search_space_of_the_readme_loads(tmp_path: Path) -> None:
 def test_the_documented_way_to_load_a_model_is_the_layout_that_is_written() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "backbones.md").read_text("utf-8"), re.DOTALL)
 
-    from trainables.backbones import build
     from trainables.config import ModelConfig
+    from trainables.networks.backbones import build
 
     trained = build(ModelConfig(backbone="resnet18", weights="none"), 10, data_dir=None, seed=0).model.state_dict()
     scope: dict[str, object] = {}

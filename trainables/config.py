@@ -32,6 +32,20 @@ DEFAULT_CACHE_BYTES = 20 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """The evaluation transform that goes with some weights."""
+
+    resize: int
+    """Length of the shorter side after resizing, in pixels."""
+    crop: int
+    """Side of the square cut from the centre, in pixels."""
+    interpolation: str
+    """``bilinear`` or ``bicubic``, antialiased."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which images a study trains on, and how they are split."""
 

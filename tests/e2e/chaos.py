@@ -20,12 +20,12 @@ from pathlib import Path
 
 import psutil
 
-from hpo import ledger as ledgers
-from hpo.records import TrialRecord
+from hpo.ledger import ledger as ledgers
+from hpo.ledger.records import TrialRecord
 from hpo.spec import RunOptions, StudySpec, trial_config
 from tests.e2e.postgres import postgres_server
 from tests.e2e.shell import Shell
-from trainables.trial import run_trial
+from trainables.training.trial import run_trial
 
 _log = logging.getLogger(__name__)
 TRIALS = 30

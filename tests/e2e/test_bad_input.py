@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from hpo.cli import main
+from hpo.cli.main import main
 
 HPO = Path(sys.executable).with_name("hpo")
 RUN = (

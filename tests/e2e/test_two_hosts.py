@@ -16,10 +16,10 @@ from pathlib import Path
 import optuna
 import pytest
 
-from hpo import ledger as ledgers
+from hpo.ledger import ledger as ledgers
 from hpo.spec import trial_config
 from tests.e2e.two_hosts import Host, Network, missing, two_hosts
-from trainables.trial import run_trial
+from trainables.training.trial import run_trial
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 

@@ -12,16 +12,16 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.driver import epoch, study_spec
-from hpo import checkpoints
-from hpo.checkpoints import CheckpointStore, checked_place
-from hpo.cli import parse_duration
+from hpo.cli.main import parse_duration
 from hpo.errors import NoPlaceError, UsageError
-from hpo.metrics import measure, wilson_interval
+from hpo.ledger.records import State, TrialRecord
+from hpo.machines import checkpoints
+from hpo.machines.checkpoints import CheckpointStore, checked_place
 from hpo.paths import StudyPaths, check_study_name, command, located_by
-from hpo.records import State, TrialRecord
 from hpo.spec import differences
-from hpo.summary import seconds_left
+from hpo.studies.metrics import measure, wilson_interval
+from hpo.views.summary import seconds_left
+from tests.makers import epoch, study_spec
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])
@@ -163,7 +163,7 @@ def test_the_time_left_follows_from_the_trials_that_ended() -> None:
 
 def test_search_spaces_that_differ_are_told_by_what_differs() -> None:
     recorded, asked = (
-        study_spec({"parameters": {"epochs": {"low": 1, "high": 50}, "batch_size": size}, "enqueue": []})
+        study_spec(space={"parameters": {"epochs": {"low": 1, "high": 50}, "batch_size": size}, "enqueue": []})
         for size in (32, 64)
     )
 

@@ -1,0 +1,1 @@
+"""The command line: parsers, dispatch, exit codes. Nothing heavy is imported before a command needs it."""

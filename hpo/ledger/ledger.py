@@ -1,0 +1,390 @@
+"""The ledger: a study's Optuna storage, the only truth about it. Nothing else writes to Optuna.
+
+States are Optuna's own. A trial that was interrupted stays RUNNING and is adopted by the next run: the same number and
+parameters, going on from its checkpoint.
+"""
+
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+import search_spaces
+from hpo.errors import HpoError, UsageError
+from hpo.ledger.draws import Accept, Draws, anything
+from hpo.ledger.records import Assignment, Ending, State, TrialRecord, as_row, from_row
+from hpo.ledger.storage import connect, missing_sqlite_file, opening, patient
+from hpo.spec import RunOptions, StudySpec, differences
+from trainables.config import EpochResult
+
+_SPEC, _RUN, _SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
+_MICRO_BATCHES, _KEY = "micro_batches", "key"
+_CURVE, _BEST_EPOCH, _ENDING, _ERROR = "curve", "best_epoch", "ending", "error"
+
+
+class Ledger:
+    """One study in an Optuna storage.
+
+    Invariants, whatever is killed when:
+        - An epoch of a trial is stored once; reporting it again changes nothing.
+        - A trial leaves RUNNING once, by `finish`, for COMPLETE, PRUNED or FAIL. `intend` writes that end before the
+          epoch that it follows, so that `adopt_interrupted` can complete what a kill cut short.
+        - Whatever writes is repeated while the database is away, and bears that.
+        - What the sampler draws follows from the study's seed, the trial's number and the trials that ended before.
+    """
+
+    def __init__(self, study: optuna.Study, storage: BaseStorage) -> None:
+        self._study = study
+        self._storage = storage
+        self.name = study.study_name
+        self.hold: Callable[[], None] = lambda: None
+        self.spec = _stored_spec(study)
+        self.space = search_spaces.from_dict(self.spec.space, f"study {self.name}")
+        self._open: dict[int, _OpenTrial] = {}
+        self._interrupted: deque[FrozenTrial] = deque()
+        self._begun: FrozenTrial | None = None
+        self._draws: Draws | None = None
+        self._unsure = False
+        self._micro_batches: dict[str, int] = dict(study.user_attrs.get(_MICRO_BATCHES, {}))
+        self._n_trials = len(self._frozen())
+
+    # -- the study ---------------------------------------------------------------------------------------------
+
+    @property
+    def run_options(self) -> RunOptions:
+        """How the study was run last."""
+        return RunOptions.model_validate(self._study.user_attrs[_RUN])
+
+    @run_options.setter
+    @patient
+    def run_options(self, options: RunOptions) -> None:
+        self._study.set_user_attr(_RUN, options.model_dump())
+
+    @property
+    def checkpoint_folder(self) -> str:
+        """The name of the study's folder where it shares a place for checkpoints with others, maybe of its name."""
+        return f"{self.name}-{self._study.user_attrs[_KEY]}"
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """The summary of the splits that was recorded when the study was created."""
+        return dict(self._study.user_attrs[_SPLITS])
+
+    @property
+    def test_looks(self) -> int:
+        """How many models of this study have been scored on held-out test images."""
+        return int(self._study.user_attrs.get(_LOOKS, 0))
+
+    @patient
+    def count_test_look(self) -> None:
+        """Count one more look at held-out test images, before it is taken."""
+        self._study.set_user_attr(_LOOKS, self.test_looks + 1)
+
+    @property
+    def final(self) -> dict[str, Any] | None:
+        """The result of the last retrain; None before the first."""
+        final: dict[str, Any] | None = self._study.user_attrs.get(_FINAL)
+        return final
+
+    @final.setter
+    @patient
+    def final(self, result: dict[str, Any]) -> None:
+        self._study.set_user_attr(_FINAL, result)
+
+    def micro_batch(self, params: dict[str, Any]) -> int | None:
+        """Return the micro-batch that fitted for this batch size and freeze mode; None: no batch was split yet."""
+        return self._micro_batches.get(_memory_key(params))
+
+    @patient
+    def remember_micro_batch(self, number: int, size: int) -> None:
+        """Keep the micro-batch that open trial `number` trains with, for it and for the trials to come."""
+        opened = self._open[number]
+        key = _memory_key(opened.trial.params)
+        if opened.micro_batch != size:
+            self._set(opened, "micro_batch", size)
+            opened.micro_batch = size
+        if size < self._micro_batches.get(key, size + 1):
+            kept = {**self._micro_batches, key: size}
+            self._study.set_user_attr(_MICRO_BATCHES, kept)
+            self._micro_batches = kept
+
+    @property
+    def dashboard_path(self) -> str:
+        """The study's page in optuna-dashboard, below its address."""
+        return f"dashboard/studies/{self._study._study_id}"
+
+    # -- its trials --------------------------------------------------------------------------------------------
+
+    @property
+    def n_trials(self) -> int:
+        """Trials that were started, in whatever state they are."""
+        return self._n_trials
+
+    def records(self) -> list[TrialRecord]:
+        """Return all started trials, by number."""
+        return [_record(trial) for trial in self._frozen()]
+
+    @patient
+    def adopt_interrupted(self) -> list[TrialRecord]:
+        """Queue the trials that an earlier run left RUNNING, so that `ask` gives them out first, and return them.
+
+        Trials that had reached their end, but whose end a kill kept from being told, are finished here and now.
+        """
+        self._interrupted.clear()
+        for trial in self._frozen():
+            if trial.state is not TrialState.RUNNING:
+                continue
+            curve = _curve(trial)
+            ending = trial.user_attrs.get(_ENDING)
+            if ending is None and curve and curve[-1].epoch >= trial.params["epochs"]:
+                ending = {"state": "COMPLETE", "error": None, "epoch": len(curve)}
+            if ending is not None and ending["epoch"] <= len(curve):
+                self._open[trial.number] = _OpenTrial(trial, curve)
+                self.finish(trial.number, ending["state"], error=ending["error"])
+            else:
+                self._interrupted.append(trial)
+        return [_record(trial) for trial in self._interrupted]
+
+    @patient
+    def ask(self, accept: Accept = anything) -> Assignment:
+        """Return the next trial: an interrupted one, then one that the space wants tried first, then a sampled one.
+
+        What `accept` refuses of the latter two is never started: another is drawn in its place.
+        """
+        trial = self._interrupted[0] if self._interrupted else self._begun or self._begin(accept)
+        curve = _curve(trial)
+        self._open[trial.number] = _OpenTrial(trial, curve)
+        if self._interrupted:
+            self._interrupted.popleft()
+        else:
+            self._begun = None
+            self._n_trials += 1
+        return Assignment(trial.number, dict(trial.params), len(curve), trial.user_attrs.get("host"))
+
+    def again(self, number: int) -> Assignment:
+        """Return open trial `number` as it stands, to be run on by another process."""
+        opened = self._open[number]
+        host = opened.place[0] if opened.place else opened.trial.user_attrs.get("host")
+        return Assignment(number, dict(opened.trial.params), len(opened.curve), host)
+
+    @patient
+    def note_memory(self, number: int, *, estimated_gb: float, measured_gb: float) -> None:
+        """Keep what was estimated of open trial `number`'s need of GPU memory, in GiB, and the most that it took."""
+        opened = self._open[number]
+        if measured_gb > opened.measured_gb:
+            self._set(opened, "memory_gb", {"estimated": estimated_gb, "measured": measured_gb})
+            opened.measured_gb = measured_gb
+
+    @patient
+    def report(self, number: int, result: EpochResult, *, host: str, device: str) -> bool:
+        """Store one epoch of an open trial; False, and nothing stored, where the ledger has that epoch already."""
+        opened = self._open[number]
+        if result.epoch <= len(opened.curve):
+            return False
+        if result.epoch != len(opened.curve) + 1:
+            raise HpoError(
+                f"trial {number} reported epoch {result.epoch} after epoch {len(opened.curve)} of study {self.name};"
+                " this is a defect of hpo, please report it."
+            )
+        curve = [*opened.curve, result]
+        if (host, device) != opened.place:
+            self._set(opened, "host", host)
+            self._set(opened, "device", device)
+            opened.place = (host, device)
+        # The value goes last: an epoch counts as reported once Optuna has its value.
+        self._set(opened, _CURVE, [as_row(epoch) for epoch in curve])
+        self._storage.set_trial_intermediate_value(opened.trial._trial_id, result.epoch, result.val_accuracy)
+        opened.curve = curve
+        if self._draws is not None:
+            self._draws.report(number, result.epoch, result.val_accuracy)
+        return True
+
+    @patient
+    def intend(self, number: int, state: Ending, *, epoch: int, error: str | None = None) -> None:
+        """Write down that a trial is to end in `state` once its `epoch` is reported; `finish` then ends it."""
+        opened = self._open[number]
+        self._set(opened, _ENDING, {"state": state, "error": error, "epoch": epoch})
+        opened.intended = True
+
+    @patient
+    def finish(self, number: int, state: Ending, *, error: str | None = None) -> None:
+        """End an open trial: COMPLETE with its best epoch's validation accuracy, or PRUNED or FAIL with the reason."""
+        opened = self._open[number]
+        if not opened.intended:
+            self.intend(number, state, epoch=len(opened.curve), error=error)
+        if error is not None:
+            self._set(opened, _ERROR, error)
+        best = max(opened.curve, key=lambda result: result.val_accuracy, default=None)
+        if best is not None:
+            self._set(opened, _BEST_EPOCH, best.epoch)
+        value = best.val_accuracy if best is not None and state == "COMPLETE" else None
+        self._study.tell(number, value, state=TrialState[state], skip_if_finished=True)
+        if self._draws is not None:
+            self._draws.finish(number, TrialState[state], value)
+        del self._open[number]
+
+    def _set(self, opened: "_OpenTrial", key: str, value: Any) -> None:
+        self._storage.set_trial_user_attr(opened.trial._trial_id, key, value)
+
+    def _begin(self, accept: Accept) -> FrozenTrial:
+        """Create the next trial, whole or not at all, unless a connection broke after the database had created it."""
+        if self._unsure:
+            for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if frozen.number not in self._open:
+                    self._begun = frozen
+                    return frozen
+        if self._draws is None or not self._draws.covers(self._n_trials):
+            self._draws = Draws(self.spec, self.space, self._frozen())
+        params, distributions = self._draws.draw(self._n_trials, accept)
+        template = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
+        self._unsure = True
+        trial_id = self._storage.create_new_trial(self._study._study_id, template)
+        self._unsure = False
+        self._begun = self._storage.get_trial(trial_id)
+        return self._begun
+
+    def _frozen(self) -> list[FrozenTrial]:
+        """All trials that were started; one that only waits in Optuna's queue is none of ours yet."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state is not TrialState.WAITING]
+
+
+@dataclass
+class _OpenTrial:
+    trial: FrozenTrial
+    """As it was when this run took it up."""
+    curve: list[EpochResult]
+    place: tuple[str, str] | None = None
+    micro_batch: int | None = None
+    measured_gb: float = 0.0
+    intended: bool = False
+    """Whether its end is written down."""
+
+
+def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: dict[str, Any]) -> Ledger:
+    """Create study `name`, or open it where it exists with the same specification.
+
+    Raises:
+        UsageError: The study exists with another specification; the message names each difference.
+        HpoError: The database cannot be used.
+    """
+    storage = connect(url)
+    with opening(url):
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        # A study without a specification and without trials is one whose creation was cut short.
+        if _SPEC not in study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr(_KEY, secrets.token_hex(4))
+            study.set_user_attr(_SPLITS, splits)
+            study.set_user_attr(_RUN, options.model_dump())
+            study.set_user_attr(_SPEC, spec.model_dump())
+        ledger = Ledger(study, storage)
+    _refuse_another(ledger, spec)
+    ledger.run_options = options.model_copy(update={"trials": max(options.trials, ledger.n_trials)})
+    return ledger
+
+
+def check(url: str, name: str, spec: StudySpec) -> None:
+    """Make sure that study `name` can be created, or exists with the same specification; nothing is written.
+
+    Raises:
+        UsageError: The study exists with another specification; the message names each difference.
+        HpoError: The database cannot be used.
+    """
+    if missing_sqlite_file(url):
+        return
+    storage = connect(url)
+    with opening(url):
+        if name in _names(storage):
+            study = optuna.load_study(study_name=name, storage=storage)
+            if _SPEC in study.user_attrs or study.get_trials(deepcopy=False):
+                _refuse_another(Ledger(study, storage), spec)
+
+
+def open_study(url: str, name: str) -> Ledger:
+    """Open study `name`.
+
+    Raises:
+        UsageError: There is no such study.
+        HpoError: The database cannot be used.
+    """
+    storage = connect(url, must_exist=True)
+    with opening(url):
+        names = _names(storage)
+        if name not in names:
+            known = ", ".join(sorted(names)) or "none yet"
+            raise UsageError(f"there is no study {name}; the studies here are: {known}.")
+        return _load(storage, name)
+
+
+def list_studies(url: str) -> list[Ledger]:
+    """Return all studies of the database that hpo made, by name; none where there is no database yet."""
+    if missing_sqlite_file(url):
+        return []
+    storage = connect(url)
+    with opening(url):
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(_names(storage))]
+        return [Ledger(study, storage) for study in studies if _SPEC in study.user_attrs]
+
+
+def delete(url: str, name: str) -> None:
+    """Delete study `name` and its trials from the database."""
+    optuna.delete_study(study_name=name, storage=connect(url, must_exist=True))
+
+
+def _refuse_another(ledger: Ledger, spec: StudySpec) -> None:
+    differing = differences(ledger.spec, spec)
+    if differing:
+        listed = "\n  ".join(differing)
+        raise UsageError(
+            f"study {ledger.name} exists with another specification; give this run another --study name,"
+            f" or delete the study with `hpo delete {ledger.name}`:\n  {listed}"
+        )
+
+
+def _names(storage: BaseStorage) -> list[str]:
+    return list(optuna.get_all_study_names(storage))
+
+
+def _load(storage: BaseStorage, name: str) -> Ledger:
+    return Ledger(optuna.load_study(study_name=name, storage=storage), storage)
+
+
+def _stored_spec(study: optuna.Study) -> StudySpec:
+    stored = study.user_attrs.get(_SPEC)
+    if stored is None:
+        raise UsageError(f"study {study.study_name} was not made by hpo (it carries no specification).")
+    return StudySpec.model_validate(stored)
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    curve = tuple(_curve(trial))
+    seconds = trial.duration.total_seconds() if trial.duration is not None else None
+    state: State = trial.state.name  # type: ignore[assignment] # WAITING ones are left out by `_frozen`
+    attrs = trial.user_attrs
+    return TrialRecord(
+        trial.number,
+        state,
+        dict(trial.params),
+        curve,
+        attrs.get("host"),
+        attrs.get("device"),
+        attrs.get(_ERROR),
+        seconds,
+        attrs.get("memory_gb"),
+    )
+
+
+def _curve(trial: FrozenTrial) -> list[EpochResult]:
+    """The epochs whose value Optuna has; a row that a kill left behind without its value does not count."""
+    rows = (from_row(row) for row in trial.user_attrs.get(_CURVE, []))
+    return [result for result in rows if result.epoch in trial.intermediate_values]
+
+
+def _memory_key(params: dict[str, Any]) -> str:
+    """What decides a trial's memory within a study, whose backbone and image size are given."""
+    return f"{params['freeze_mode']}/{params['batch_size']}"

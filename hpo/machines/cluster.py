@@ -1,0 +1,234 @@
+"""A small Ray cluster of one's own: start its head, join it, see it, stop this machine's part of it."""
+
+import contextlib
+import json
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import ray
+from ray._private.state import available_resources_per_node
+
+from hpo.errors import HpoError, UsageError
+from hpo.machines import joining
+from hpo.machines.gpus import Part, label_of, name_of
+from hpo.machines.placement import VRAM, registered
+from hpo.machines.session import GPU_LABEL, ray_session
+
+_START_S = 120.0
+"""Ray starts within 10 s on two busy cores."""
+_GRACE_S = 10.0
+_OUTSIDE = "192.0.2.1"
+"""An address kept for documentation (RFC 5737), which no packet is sent to."""
+_PATIENCE = {"grpc_keepalive_timeout_ms": 120_000}
+"""Where the network hangs, a node's process would close its connections after 20 s without the driver's learning of it,
+which then waits for minutes; a node that is away for longer than this has long been given up."""
+_LOOPBACK_RAY = (
+    "from ray._private import services; services.resolve_ip_for_localhost = str;"
+    " from ray.scripts.scripts import main; main()"
+)
+"""`ray start` takes 127.0.0.1 for this machine's address in its network, and would listen there."""
+
+
+@dataclass(frozen=True)
+class NodeRow:
+    """One node, as `hpo cluster status` shows it."""
+
+    address: str
+    alive: bool
+    gpu: str | None
+    vram_gb: float | None
+    cpus: float
+    cpus_in_use: float
+    gpus: float
+    gpus_in_use: float
+
+
+def outgoing_ip(towards: str = _OUTSIDE) -> str:
+    """Return this machine's own address on the way to another one.
+
+    Raises:
+        UsageError: There is no way there, and the machine's name has no address but loopback's.
+    """
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        way.connect((towards, 9))
+        return str(way.getsockname()[0])
+    with contextlib.suppress(OSError):
+        named = socket.gethostbyname(socket.gethostname())
+        # Debian gives a machine's name 127.0.1.1, which means another machine to every other.
+        if not named.startswith("127."):
+            return named
+    raise UsageError("this machine's address cannot be found out; --node-ip gives it.")
+
+
+def start_head(node_ip: str, port: int, offered: Sequence[Part]) -> str:
+    """Start a cluster on this machine, with a token that is made where there is none yet, and return its address.
+
+    Raises:
+        UsageError: The address is not this machine's, or the port is taken.
+        HpoError: Ray does not start; what of it did is stopped again.
+    """
+    place = joining.Place(f"{node_ip}:{port}", node_ip)
+    _check_own(node_ip)
+    with contextlib.suppress(OSError):
+        socket.create_connection((node_ip, port), timeout=1.0).close()
+        raise UsageError(joining.why_refused("already in use", place.cluster))
+    if joining.read_token() is None:
+        joining.keep_token(secrets.token_hex(32))
+    with _all_or_nothing(place):
+        settings = ["--include-dashboard", "false", "--system-config", json.dumps(_PATIENCE)]
+        _start(["--head", "--port", str(port), *settings], offered[0], place)
+        for part in offered[1:]:
+            _start(["--address", place.cluster], part, place)
+    return place.cluster
+
+
+def join(address: str, node_ip: str, offered: Sequence[Part]) -> None:
+    """Let this machine join the cluster at HOST:PORT.
+
+    Raises:
+        UsageError: The cluster does not answer, wants another token, or has this machine already.
+        HpoError: Ray does not start; what of it did is stopped again.
+    """
+    place = joining.Place(address, node_ip)
+    _check_own(node_ip)
+    if place in joining.live_nodes():
+        raise UsageError(f"{node_ip} is a node of the cluster at {address} already; `hpo cluster stop` takes it out.")
+    joining.check_answers(address)
+    with _all_or_nothing(place):
+        for part in offered:
+            _start(["--address", address], part, place)
+
+
+def nodes(address: str) -> tuple[str, list[NodeRow]]:
+    """Return the address of the cluster that `address` (``auto``, HOST:PORT) means, and its nodes, the dead ones last.
+
+    Raises:
+        UsageError: There is no such cluster, or this machine is none of its nodes.
+    """
+    with ray_session(address) as found:
+        free = available_resources_per_node()
+        rows = [_row(node, free.get(node["NodeID"])) for node in ray.nodes()]
+    return found, sorted(rows, key=lambda row: (not row.alive, row.address))
+
+
+def stop(address: str | None) -> dict[str, int]:
+    """Stop what `hpo cluster` started on this machine, and no other Ray; return how many processes of each cluster.
+
+    Args:
+        address: A cluster's, HOST:PORT; None: all.
+    """
+    found: dict[str, list[psutil.Process]] = {}
+    for place, processes in joining.running().items():
+        if address in (None, place.cluster):
+            found.setdefault(place.cluster, []).extend(processes)
+    for processes in found.values():
+        _end(processes)
+    return {cluster: len(processes) for cluster, processes in found.items()}
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """End the nodes first, which end their trials, and the control service last: it is what nodes sign off at."""
+    raylets: list[psutil.Process] = []
+    services: list[psutil.Process] = []
+    helpers: list[psutil.Process] = []
+    for one in processes:
+        with contextlib.suppress(psutil.Error):
+            group = raylets if joining.is_raylet(one) else services if one.name() == "gcs_server" else helpers
+            group.append(one)
+    for raylet in raylets:
+        with contextlib.suppress(psutil.Error):
+            # A trial's process names itself anew, and no longer shows its environment.
+            helpers += raylet.children(recursive=True)
+    for group in (raylets, helpers, services):
+        for one in group:
+            with contextlib.suppress(psutil.Error):
+                one.terminate()
+        for one in psutil.wait_procs(group, _GRACE_S)[1]:
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+
+
+def _start(arguments: Sequence[str], part: Part, place: joining.Place) -> None:
+    """Start one Ray node.
+
+    Raises:
+        HpoError: Ray refuses.
+    """
+    ray_start = ["-P", "-c", _LOOPBACK_RAY] if joining.is_loopback(place.cluster) else ["-m", "ray.scripts.scripts"]
+    command = [sys.executable, *ray_start, "start", "--node-ip-address", place.node_ip, "--disable-usage-stats"]
+    # Two nodes of one machine would otherwise take their processes' ports from the same range.
+    command += ["--min-worker-port", "0", "--max-worker-port", "0", *arguments, *_offering(part)]
+    # CUDA counts a machine's cards by their speed, unless it is told to count as nvidia-smi does.
+    card = {} if part.card is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(part.card)}
+    environment = joining.environment(**{joining.MARK: " ".join(place), **card})
+    try:
+        answer = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_START_S,
+            check=False,
+            # The terminal that it was started from may be closed.
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise HpoError(f"Ray did not start on {place.node_ip} within {_START_S:g} s.") from error
+    if answer.returncode:
+        raise HpoError(joining.why_refused(answer.stdout, place.cluster))
+
+
+def _offering(part: Part) -> list[str]:
+    """Return what `ray start` is told about a part."""
+    told = ["--num-gpus", str(part.gpus)]
+    if part.cpus is not None:
+        told += ["--num-cpus", str(part.cpus)]
+    if part.vram_gb:
+        told += ["--resources", json.dumps({VRAM: registered(part.vram_gb)})]
+    if part.name:
+        told += ["--labels", f"{GPU_LABEL}={label_of(part.name)}"]
+    return told
+
+
+@contextlib.contextmanager
+def _all_or_nothing(place: joining.Place) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        _end(joining.running().get(place, []))
+        raise
+
+
+def _check_own(node_ip: str) -> None:
+    with socket.socket() as mine:
+        try:
+            mine.bind((node_ip, 0))
+        except OSError as error:
+            raise UsageError(f"--node-ip {node_ip} is no address of this machine ({error.strerror}).") from error
+
+
+def _row(node: dict[str, Any], free: dict[str, float] | None) -> NodeRow:
+    offered, label = node["Resources"], node["Labels"].get(GPU_LABEL)
+    free = offered if free is None else free
+
+    def in_use(resource: str) -> float:
+        return float(round(offered.get(resource, 0.0) - free.get(resource, 0.0), 4))
+
+    return NodeRow(
+        address=node["NodeManagerAddress"],
+        alive=node["Alive"],
+        gpu=name_of(label) if label else None,
+        vram_gb=offered.get(VRAM),
+        cpus=offered.get("CPU", 0.0),
+        cpus_in_use=in_use("CPU"),
+        gpus=offered.get("GPU", 0.0),
+        gpus_in_use=in_use("GPU"),
+    )

@@ -1,0 +1,225 @@
+"""Studies from their specifications to their summaries: create or open them, run their trials, retrain the best."""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpo.errors import HpoError, UsageError
+from hpo.interrupts import Interruption, stoppable
+from hpo.ledger import ledger as ledgers
+from hpo.ledger.ledger import Ledger
+from hpo.ledger.lock import only_writer
+from hpo.ledger.records import count_states
+from hpo.ledger.storage import missing_sqlite_file
+from hpo.machines.placement import Placement, place
+from hpo.machines.session import nodes, ray_session
+from hpo.paths import StudyPaths, command
+from hpo.spec import NewStudy, RunOptions
+from hpo.studies.export import replace_text, write_study_files
+from hpo.studies.readiness import Opened, forget_checkpoints, make_ready, modules_of
+from hpo.studies.retrain import RetrainOn, begin_retrain
+from hpo.tune.trials import StudyRun
+from hpo.tune.tuner import run_trials
+from hpo.views.progress import Screen
+from hpo.views.summary import summarise
+
+logger = logging.getLogger(__name__)
+
+_SAME = {
+    "address": "--address",
+    "cpus_per_trial": "--cpus-per-trial",
+    "gpus_per_trial": "--gpus-per-trial",
+    "concurrency": "--concurrency",
+    "timeout_s": "--timeout",
+}
+"""What studies that run together must have in common, and its option."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How studies that ran together ended."""
+
+    summaries: list[dict[str, Any]]
+    """Of those that reached their end."""
+    failures: list[HpoError]
+    """Why the others could not."""
+
+
+def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str) -> Ended:
+    """Run new studies, or go on with those of that name and specification.
+
+    Raises:
+        UsageError: A study of that name has another specification; none was created.
+        InterruptedStudy: The user stopped it.
+    """
+    is_first = missing_sqlite_file(url)
+    for new, paths in asked:
+        ledgers.check(url, paths.name, new.spec)
+    try:
+        with ExitStack() as locks:
+            opened = []
+            for new, paths in asked:
+                paths.folder.mkdir(parents=True, exist_ok=True)
+                hold = locks.enter_context(only_writer(paths.lock, paths.name, url))
+                ledger = ledgers.create(url, paths.name, new.spec, options, new.splits)
+                ledger.hold = hold
+                replace_text(paths.splits, new.listing)
+                opened.append(Opened(ledger, options, paths))
+            try:
+                return _go(opened)
+            except UsageError:
+                _forget_unbegun(opened, url, is_first)
+                raise
+    finally:
+        for _, paths in asked:
+            _remove_if_unused(paths)
+
+
+def resume(studies: Sequence[tuple[Ledger, StudyPaths]], url: str, *, trials: int | None, address: str | None) -> Ended:
+    """Go on with studies as they were run last, but for a higher target or another address where these are given.
+
+    Raises:
+        UsageError: `trials` is lower than what a study has, or the studies were run in different ways.
+        InterruptedStudy: The user stopped it.
+    """
+    wanted = [_changed(ledger.run_options, trials=trials, address=address) for ledger, _ in studies]
+    for (ledger, _), options in zip(studies, wanted, strict=True):
+        _refuse_to_mix(studies[0][0].name, wanted[0], ledger.name, options)
+        if trials is not None and trials < ledger.n_trials:
+            raise UsageError(f"study {ledger.name} has {ledger.n_trials} trials already; --trials can only raise that.")
+    with ExitStack() as locks:
+        opened = []
+        for (ledger, paths), options in zip(studies, wanted, strict=True):
+            paths.folder.mkdir(parents=True, exist_ok=True)
+            ledger.hold = locks.enter_context(only_writer(paths.lock, ledger.name, url))
+            ledger.run_options = options
+            opened.append(Opened(ledger, options, paths))
+        return _go(opened)
+
+
+def retrain_again(
+    ledger: Ledger, paths: StudyPaths, url: str, *, seeds: int, top: int, on: RetrainOn, address: str | None
+) -> Ended:
+    """Retrain a study's best configuration once more.
+
+    Raises:
+        HpoError: It failed.
+    """
+    begun = time.monotonic()
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(paths.lock, ledger.name, url) as hold:
+        ledger.hold = hold
+        opened = Opened(ledger, _changed(ledger.run_options, address=address), paths)
+        with _running([opened], command("retrain", [paths])) as (runs, placement, _):
+            begin_retrain(runs[0], placement, seeds=seeds, top=top, on=on).conclude()
+    return Ended([summarise(ledger, time.monotonic() - begun)], [])
+
+
+def _go(opened: Sequence[Opened]) -> Ended:
+    begun = time.monotonic()
+    failures: dict[str, HpoError] = {}
+    todo = [one for one in opened if _is_unfinished(one) or (one.options.retrain and one.ledger.final is None)]
+    for one in opened:
+        if not _is_unfinished(one):
+            logger.info(
+                "study %s is complete: it has its %d trials; --trials raises that", one.ledger.name, one.ledger.n_trials
+            )
+    if todo:
+        with _running(todo, command("resume", [one.paths for one in todo])) as (runs, placement, interruption):
+            failures = run_trials(runs, placement, interruption)
+            _conclude([run for run in runs if run.ledger.name not in failures], failures)
+    sound = [one.ledger for one in opened if one.ledger.name not in failures]
+    return Ended([summarise(ledger, time.monotonic() - begun) for ledger in sound], list(failures.values()))
+
+
+def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError]) -> None:
+    """Write the studies' files and retrain the best of each, all at once; add what fails to `failures`."""
+    retrains = []
+    for run in runs:
+        records = run.ledger.records()
+        forget_checkpoints(run.checkpoints, frozenset(one.number for one in records if one.state == "RUNNING"))
+        write_study_files(run.ledger, run.paths)
+        # A study that the end of the time left without an ended trial has nothing to retrain, which is no failure.
+        if run.options.retrain and any(one.state != "RUNNING" for one in records):
+            with _noting(failures, run.ledger.name):
+                retrains.append(begin_retrain(run, place(run.options, nodes())))
+    for retraining in retrains:
+        with _noting(failures, retraining.ledger.name):
+            retraining.conclude()
+
+
+@contextmanager
+def _noting(failures: dict[str, HpoError], study: str) -> Iterator[None]:
+    """Let the other studies end in order where one fails."""
+    try:
+        yield
+    except HpoError as error:
+        failures[study] = error
+
+
+@contextmanager
+def _running(opened: Sequence[Opened], command: str) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
+    """Have Ray up, every node ready and the studies on the screen; `command` is what goes on after an interruption."""
+    options = opened[0].options
+    modules = modules_of([one.ledger.spec.backbone for one in opened])
+    with stoppable(command) as interruption, ray_session(options.address, modules):
+        placement = place(options, nodes())
+        ready = make_ready(opened, placement)
+        with Screen() as screen:
+            runs = [
+                StudyRun(
+                    one.ledger,
+                    one.options,
+                    one.paths,
+                    found.checkpoints,
+                    screen.add(one.ledger.name, one.options.trials, one.ledger.records()),
+                    found.needs,
+                )
+                for one, found in zip(opened, ready, strict=True)
+            ]
+            yield runs, placement, interruption
+
+
+def _changed(options: RunOptions, **changes: Any) -> RunOptions:
+    return options.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+
+def _refuse_to_mix(first: str, mine: RunOptions, other: str, theirs: RunOptions) -> None:
+    """Studies that run together run on the same machines, in the same way.
+
+    Raises:
+        UsageError: They were run in different ways; the message names them.
+    """
+    differing = [option for name, option in _SAME.items() if getattr(mine, name) != getattr(theirs, name)]
+    if differing:
+        raise UsageError(
+            f"studies {first} and {other} were run with different {', '.join(differing)}; resume one after the other."
+        )
+
+
+def _is_unfinished(one: Opened) -> bool:
+    return one.ledger.n_trials < one.options.trials or count_states(one.ledger.records())["RUNNING"] > 0
+
+
+def _forget_unbegun(opened: Sequence[Opened], url: str, is_first: bool) -> None:
+    """Leave nothing of studies that could not begin for what the user gave, nor of a database made for them alone."""
+    unbegun = [one for one in opened if not one.ledger.n_trials]
+    for one in unbegun:
+        ledgers.delete(url, one.ledger.name)
+        shutil.rmtree(one.paths.folder)
+    if is_first and len(unbegun) == len(opened):
+        Path(url.removeprefix("sqlite:///")).unlink(missing_ok=True)
+        with suppress(OSError):
+            opened[0].paths.studies.rmdir()
+
+
+def _remove_if_unused(paths: StudyPaths) -> None:
+    """Leave no folder behind where the study could not be created."""
+    names = [study.name for study in paths.folder.iterdir()] if paths.folder.exists() else []
+    if set(names) <= {paths.lock.name}:
+        shutil.rmtree(paths.folder, ignore_errors=True)

@@ -1,0 +1,278 @@
+"""Before the first trial: every node has the same versions, the data and the weights; what cards must hold is known."""
+
+import importlib.util
+import logging
+import logging.handlers
+import queue
+import secrets
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from hpo.errors import HpoError, UsageError
+from hpo.ledger.ledger import Ledger
+from hpo.machines.checkpoints import CheckpointPlace, take_probes, try_place, write_probe
+from hpo.machines.nodes import NodeError, NodeFacts, each_node, facts, mismatches
+from hpo.machines.placement import Placement, as_node
+from hpo.machines.session import alive, named, use_given_cards
+from hpo.paths import StudyPaths
+from hpo.spec import RunOptions, trial_config
+from trainables.config import FREEZE_MODES, FreezeMode, MemoryNeed, TrialConfig
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("hpo", "search_spaces", "trainables")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study whose ledger is open."""
+
+    ledger: Ledger
+    options: RunOptions
+    paths: StudyPaths
+
+    @property
+    def configs(self) -> tuple[TrialConfig, ...]:
+        """One trial of each freeze mode that can be drawn, as far as data, weights and memory depend on it."""
+        params = {"learning_rate": 1e-3, "batch_size": 1, "epochs": 1}
+        modes = [mode for mode in FREEZE_MODES if mode in self.ledger.space.freeze_modes]
+        spec = self.ledger.spec
+        return tuple(trial_config(spec, self.options, {**params, "freeze_mode": mode}, 0, 1, None) for mode in modes)
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What was found out about a study on the machines that will run it."""
+
+    checkpoints: CheckpointPlace
+    needs: Mapping[FreezeMode, MemoryNeed]
+
+
+def make_ready(opened: Sequence[Opened], placement: Placement) -> list[Readiness]:
+    """Check every node of the cluster, fill it with what the studies' trials will read, and measure what they need.
+
+    This machine alone was checked when its study was created.
+
+    Raises:
+        UsageError: Nodes have other versions than this process, or cannot have the data or the weights.
+    """
+    clustered = opened[0].options.address != "local"
+    silent = [
+        _node_name(node["NodeID"])
+        for node in alive()
+        if as_node(node["Resources"]).gpus and not as_node(node["Resources"]).vram_gb
+    ]
+    if silent:
+        logger.warning(
+            "%s: the memory of the card is not known, so no trial is placed by memory; `hpo cluster` starts nodes that"
+            " tell it",
+            ", ".join(silent),
+        )
+    known = facts() if clustered or placement.cards_gb else []
+    if clustered:
+        _refuse_others(known)
+        for one in opened:
+            _fill(one, placement)
+    width = max((fact.autocast_width for fact in known), default=4)
+    return [
+        Readiness(
+            _checkpoint_place(one, clustered),
+            _needs(one, width) if placement.cards_gb else {},
+        )
+        for one in opened
+    ]
+
+
+def forget_checkpoints(place: CheckpointPlace, running: frozenset[int]) -> None:
+    """Let every node drop the checkpoints that it alone has of trials that have ended."""
+    if not place.shared:
+        each_node(_keep_only, place, running)
+
+
+def modules_of(backbones: Sequence[str]) -> list[Path]:
+    """Return what every node is sent: this project's packages, and the modules of users' own backbones."""
+    own = {name.partition(":")[0].partition(".")[0] for name in backbones if ":" in name} - {"torchvision"}
+    return [path for name in (*_PACKAGES, *sorted(own)) if (path := _source(name)) is not None]
+
+
+def _source(name: str) -> Path | None:
+    """Return a package's folder or a module's file; None where it was installed, hence is on every node by itself."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin in ("built-in", "frozen"):
+        return None
+    path = Path(next(iter(spec.submodule_search_locations or [str(spec.origin)])))
+    installed = Path(sysconfig.get_path("purelib"))
+    return None if name not in _PACKAGES and installed in path.parents else path
+
+
+def _refuse_others(known: Sequence[NodeFacts]) -> None:
+    problems = mismatches(known)
+    if problems:
+        raise UsageError("the nodes do not fit together:\n  " + "\n  ".join(problems))
+
+
+def _checkpoint_place(one: Opened, clustered: bool) -> CheckpointPlace:
+    """Find out, by writing on every node and reading here, whether the nodes share a place for checkpoints."""
+    name, asked, folder = one.ledger.name, one.options.checkpoints, one.ledger.checkpoint_folder
+    uri = f"{asked.rstrip('/')}/{folder}" if asked else str(one.paths.checkpoints)
+    if not clustered:
+        if asked:
+            try_place(uri)
+        return CheckpointPlace(folder, uri, shared=True)
+    token = secrets.token_hex(8)
+    # A folder that nobody asked for is not made on other machines.
+    written = each_node(write_probe, uri, token, asked is not None)
+    failed = {node_id: words for node_id, words in written.items() if isinstance(words, NodeError)}
+    if asked and failed:
+        each_node(take_probes, uri, token)
+        raise UsageError(
+            f"--checkpoints {asked} cannot be written on these nodes; mend that, or choose another place:"
+            + "".join(f"\n  {_node_name(node_id)}: {words}" for node_id, words in failed.items())
+        )
+    seen = set() if failed else take_probes(uri, token)
+    # A machine that is alone, be it of several cards, shares its folders with nobody who may join it later.
+    machines = {node["NodeManagerAddress"] for node in alive()}
+    if seen >= set(written.values()) and ("://" in uri or len(machines) > 1):
+        logger.info("study %s: checkpoints in %s, which all nodes share: a trial goes on wherever it is", name, uri)
+        return CheckpointPlace(folder, uri, shared=True)
+    each_node(take_probes, uri, token)
+    logger.info(
+        "study %s: each node keeps its trials' checkpoints, in %s: a trial goes on there, and starts anew elsewhere"
+        " where its node is gone or busy; --checkpoints with a shared folder or a URL such as s3://bucket/folder mends"
+        " that",
+        name,
+        uri if asked else "its data folder",
+    )
+    return CheckpointPlace(folder, uri if asked else None, shared=False, data_dir=one.options.data_dir)
+
+
+def _node_name(node_id: str) -> str:
+    return next((named(node) for node in alive() if node["NodeID"] == node_id), "a node that is gone")
+
+
+def _needs(one: Opened, width: int) -> dict[FreezeMode, MemoryNeed]:
+    """Estimate, in a process that has torch, the GPU memory of each freeze mode."""
+    width = {"fp32": 4, "fp16": 2, "bf16": 2}.get(one.ledger.spec.precision, width)
+    task = ray.remote(num_cpus=0)(_estimate)
+    try:
+        needs: dict[FreezeMode, MemoryNeed] = ray.get(
+            task.remote(one.configs, len(one.ledger.splits["classes"]), width)
+        )
+    except RayError as error:
+        raise HpoError(
+            f"the GPU memory of {one.ledger.spec.backbone} cannot be estimated ({_cause(error)})."
+        ) from error
+    unknown = [config.model.freeze_mode for config in one.configs if config.model.freeze_mode not in needs]
+    if unknown:
+        logger.warning(
+            "study %s: what freeze mode %s needs of a card cannot be estimated; such trials go to any card",
+            one.ledger.name,
+            " and ".join(unknown),
+        )
+    return needs
+
+
+def _estimate(configs: tuple[TrialConfig, ...], classes: int, width: int) -> dict[FreezeMode, MemoryNeed]:
+    """Leave out what cannot be followed without numbers, as a user's own network may: then no memory is asked for."""
+    from trainables.errors import InputError
+    from trainables.training.memory import estimate
+
+    needs = {}
+    for config in configs:
+        with suppress(InputError):
+            needs[config.model.freeze_mode] = estimate(
+                config.model, classes=classes, augment=config.augment, width=width, data_dir=config.data.data_dir
+            )
+    return needs
+
+
+def _fill(one: Opened, placement: Placement) -> None:
+    """Let every node fetch and decode what the study's trials will read, at once, and tell how each comes on."""
+    asked = placement.frozen
+    nodes = {node["NodeID"]: node for node in alive()}
+    streams: dict[str, Any] = {}
+    for node_id, node in nodes.items():
+        # The process ends with its task, for what it keeps of a card is in no trial's account.
+        task = ray.remote(num_cpus=0, max_calls=1)(_filling).options(
+            num_returns="streaming",
+            num_gpus=asked.gpus if node["Resources"].get("GPU") else 0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+            max_retries=0,
+        )
+        streams[node_id] = task.remote(one.configs, one.ledger.spec.weights_sha256)
+    problems = []
+    while streams:
+        stream: Any = ray.wait(list(streams.values()), num_returns=1)[0][0]
+        node_id = next(node_id for node_id, one_stream in streams.items() if one_stream is stream)
+        try:
+            logger.info("%s, %s: %s", one.ledger.name, named(nodes[node_id]), ray.get(next(stream)))
+        except StopIteration:
+            del streams[node_id]
+        except RayError as error:
+            del streams[node_id]
+            problems.append(f"{named(nodes[node_id])}: {_cause(error)}")
+    if problems:
+        raise UsageError(
+            f"study {one.ledger.name} cannot start; mend these nodes or take them out with `hpo cluster stop` there:"
+            + "".join(f"\n  {problem}" for problem in problems)
+        )
+
+
+def _filling(configs: tuple[TrialConfig, ...], weights_sha256: str | None) -> Iterator[str]:
+    """Yield what the stores log while they are filled (runs on a node)."""
+    use_given_cards()
+    told: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    log = logging.getLogger("trainables")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler := logging.handlers.QueueHandler(told))
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            work = pool.submit(_fill_this_node, configs, weights_sha256)
+            while not (work.done() and told.empty()):
+                try:
+                    yield told.get(timeout=0.2).getMessage()
+                except queue.Empty:
+                    continue
+            yield work.result()
+    finally:
+        log.removeHandler(handler)
+
+
+def _fill_this_node(configs: tuple[TrialConfig, ...], weights_sha256: str | None) -> str:
+    from hpo.studies.preflight import readable
+    from trainables.networks import backbones, fetch
+    from trainables.training import epoch as learning
+    from trainables.training import feature_store, trial
+
+    first = configs[0]
+    if weights_sha256 is not None and Path(first.model.weights).is_file():
+        found = fetch.sha256(Path(first.model.weights))
+        if found != weights_sha256:
+            raise UsageError(f"{first.model.weights} is another file here than the study's; copy the study's here.")
+    backbones.check(first.model, first.data.data_dir)
+    shape = backbones.geometry(first.model.backbone, first.model.image_size)
+    readable(first.data, shape, skip_bad=False)
+    data = trial.open_training_data(first.data, shape)
+    for config in configs:
+        if feature_store.applies(config):
+            feature_store.with_features(learning.new_learner(config, len(data.classes)), data.examples)
+    return f"ready, {len(data.examples.labels)} training images"
+
+
+def _keep_only(place: CheckpointPlace, running: frozenset[int]) -> None:
+    place.store.keep_only(running)
+
+
+def _cause(error: BaseException) -> str:
+    """The last line of what Ray says is what the task raised."""
+    cause = getattr(error, "cause", None) or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[-1].rstrip(".")

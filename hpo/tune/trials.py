@@ -1,0 +1,254 @@
+"""One study's trials while they run: what is handed out next, what is recorded, and how each ends."""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from hpo.errors import HpoError
+from hpo.ledger.ledger import Ledger
+from hpo.ledger.records import Assignment, Ending
+from hpo.machines.checkpoints import CheckpointPlace
+from hpo.machines.placement import Fit, Placement, correction, gigabytes
+from hpo.paths import StudyPaths, command
+from hpo.spec import RunOptions, trial_config
+from trainables.config import EpochResult, FreezeMode, MemoryNeed
+
+logger = logging.getLogger(__name__)
+
+SAME_FAILURES = 3
+"""So many trials that fail alike, before any has finished an epoch, are no bad luck: the study stops."""
+
+_FORGOTTEN = 64
+"""Trials that ended last, whose checkpoints another machine may still keep."""
+
+_EPOCH_FIELDS = tuple(EpochResult.__dataclass_fields__)
+
+
+class Listener(Protocol):
+    """Who wants to know how a study goes on."""
+
+    def started(self, assignment: Assignment) -> None:
+        """A trial was given to Ray."""
+
+    def epoch(self, number: int, result: EpochResult) -> None:
+        """A trial reported an epoch."""
+
+    def restarted(self, number: int, reason: str) -> None:
+        """A trial that had epochs begins at epoch 0 again."""
+
+    def ended(self, number: int, state: str, error: str | None) -> None:
+        """A trial left RUNNING; a FAIL has an error, and so has a PRUNED one that diverged."""
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A study that is to be run, and all that its trials need to know."""
+
+    ledger: Ledger
+    options: RunOptions
+    paths: StudyPaths
+    checkpoints: CheckpointPlace
+    listener: Listener
+    needs: Mapping[FreezeMode, MemoryNeed] = field(default_factory=dict)
+    """GPU memory by freeze mode; empty where no card says how much it has."""
+
+
+@dataclass(frozen=True)
+class Handout:
+    """A trial that is to be run, and how."""
+
+    assignment: Assignment
+    fit: Fit
+    config: dict[str, Any]
+    """What `Worker` is told."""
+
+
+class StudyTrials:
+    """Hands out one study's trials and records what becomes of them.
+
+    A trial that fails, or whose machine is lost, is handed out again, to go on from its checkpoint: after
+    `max_failures` failures of its own it is recorded as FAIL, while the loss of a machine counts against no trial.
+    """
+
+    def __init__(self, run: StudyRun) -> None:
+        interrupted = run.ledger.adopt_interrupted()
+        self.ledger = run.ledger
+        self._options = run.options
+        self._paths = run.paths
+        self._checkpoints = run.checkpoints
+        self._needs = run.needs
+        self._listener = run.listener
+        self._new = len(interrupted) + max(0, run.options.trials - run.ledger.n_trials)
+        self._again: deque[int] = deque()
+        self._fits: dict[int, Fit] = {}
+        self._ended: deque[int] = deque(maxlen=_FORGOTTEN)
+        self._failures: Counter[int] = Counter()
+        self._restarted: set[int] = set()
+        self._told: set[tuple[FreezeMode, int]] = set()
+        self._first_errors: list[str] | None = []
+        self._corrections: dict[FreezeMode, float] = {}
+        for record in run.ledger.records():
+            self._learn(record.params["freeze_mode"], record.memory_gb)
+        self.failure: HpoError | None = None
+        run.checkpoints.keep_only({record.number for record in interrupted})
+
+    @property
+    def left(self) -> int:
+        """Trials that are still to be handed out."""
+        return 0 if self.failure is not None else self._new + len(self._again)
+
+    @property
+    def open(self) -> set[int]:
+        """Trials that are handed out and have not ended."""
+        return set(self._fits)
+
+    def hand_out(self, placement: Placement) -> Handout:
+        """Return the next trial, to be run on the machines of `placement`.
+
+        Raises:
+            NothingFitsError: No configuration of the search space fits on them.
+        """
+        if self._again:
+            assignment = self.ledger.again(self._again.popleft())
+        else:
+            assignment = self.ledger.ask(lambda params: self._accept(params, placement))
+            self._new -= 1
+            self._listener.started(assignment)
+        # One that an earlier run began on larger cards may fit on none of these: it tries how small a batch must be.
+        fit = self._fit(assignment.params, placement) or Fit(placement.whole, None)
+        self._fits[assignment.number] = fit
+        config = trial_config(
+            self.ledger.spec,
+            self._options,
+            assignment.params,
+            assignment.number,
+            fit.share.threads,
+            self._micro_batch(assignment.params, fit),
+        )
+        return Handout(
+            assignment,
+            fit,
+            {
+                "study": self.ledger.name,
+                "number": assignment.number,
+                "trial": config,
+                "reported": assignment.reported,
+                "checkpoints": self._checkpoints,
+                "ended": () if self._checkpoints.shared else tuple(self._ended),
+                "resources": fit.share,
+            },
+        )
+
+    def wants_host(self, assignment: Assignment) -> str | None:
+        """Return the address of the machine that alone has the trial's checkpoint; None: any will do."""
+        return None if self._checkpoints.shared or not assignment.reported else assignment.host
+
+    def record(self, number: int, result: dict[str, Any]) -> None:
+        """Record an epoch."""
+        self._first_errors = None
+        epoch = epoch_result(result)
+        if result["restarted"] is not None and number not in self._restarted:
+            self._restarted.add(number)
+            self._listener.restarted(number, result["restarted"])
+        if result["micro_batch"] is not None:
+            self.ledger.remember_micro_batch(number, result["micro_batch"])
+        if result["memory_gb"] is not None:
+            self._note_memory(number, result["memory_gb"])
+        if self.ledger.report(number, epoch, host=result["host"], device=result["device"]):
+            self._listener.epoch(number, epoch)
+
+    def complete(self, number: int, result: dict[str, Any], *, stopping: bool) -> None:
+        """Record a trial's last epoch and its end, as its last or because ASHA stopped it there.
+
+        Where the run is `stopping`, whether ASHA stops it here is for the next run to say: the checkpoint gives it this
+        epoch again.
+        """
+        last = epoch_result(result)
+        reason = None if last.is_finite else f"diverged: the loss is not finite after epoch {last.epoch}"
+        complete = last.is_finite and last.epoch >= result["epochs"]
+        if stopping and last.is_finite and not complete:
+            del self._fits[number]
+            return
+        ending: Ending = "COMPLETE" if complete else "PRUNED"
+        self.ledger.intend(number, ending, epoch=last.epoch, error=reason)
+        self.record(number, result)
+        self._finish(number, ending, reason)
+
+    def fail(self, number: int, error: str, *, lost: bool) -> None:
+        """Hand a trial out again after it failed, or record it as FAIL; stop a study whose first trials fail alike.
+
+        Args:
+            number: The trial's.
+            error: What it failed with.
+            lost: Whether its machine is gone, which is no failure of the trial's.
+        """
+        self._failures[number] += not lost
+        if self._failures[number] <= self._options.max_failures:
+            del self._fits[number]
+            self._again.append(number)
+            return
+        self._finish(number, "FAIL", error)
+        if self._first_errors is None:
+            return
+        self._first_errors.append(error)
+        if len(self._first_errors) == SAME_FAILURES and len(set(self._first_errors)) == 1:
+            self.stop(HpoError(f"the first {SAME_FAILURES} trials all failed with {error}; mend that"))
+
+    def stop(self, failure: HpoError) -> None:
+        """End the study's run: trials that run stay RUNNING for the next one."""
+        if self.failure is None:
+            self.failure = type(failure)(f"{failure}; go on with: {command('resume', [self._paths])}")
+
+    def _finish(self, number: int, state: Ending, error: str | None = None) -> None:
+        self.ledger.finish(number, state, error=error)
+        del self._fits[number]
+        self._ended.append(number)
+        if self._checkpoints.shared:
+            self._checkpoints.store.remove(number)
+        self._listener.ended(number, state, error)
+
+    def _fit(self, params: dict[str, Any], placement: Placement) -> Fit | None:
+        mode: FreezeMode = params["freeze_mode"]
+        return placement.fit(mode, params["batch_size"], self._needs.get(mode), self._corrections.get(mode, 1.0))
+
+    def _accept(self, params: dict[str, Any], placement: Placement) -> bool:
+        if self._fit(params, placement) is not None:
+            return True
+        mode, batch_size = params["freeze_mode"], params["batch_size"]
+        if (mode, batch_size) not in self._told:
+            self._told.add((mode, batch_size))
+            logger.warning(
+                "study %s: freeze mode %s needs %.1f GB of GPU memory even with 2 images at a time, the largest card"
+                " has %.1f: such configurations are not started, others are drawn instead",
+                self.ledger.name,
+                mode,
+                gigabytes(self._needs[mode], 2, self._corrections.get(mode, 1.0)),
+                placement.cards_gb[-1],
+            )
+        return False
+
+    def _micro_batch(self, params: dict[str, Any], fit: Fit) -> int | None:
+        sizes = {fit.micro_batch, self.ledger.micro_batch(params)} - {None}
+        return min(size for size in sizes if size) if sizes else None
+
+    def _note_memory(self, number: int, measured_gb: float) -> None:
+        params = self.ledger.again(number).params
+        need = self._needs.get(params["freeze_mode"])
+        if need is None:
+            return
+        images = self._micro_batch(params, self._fits[number]) or params["batch_size"]
+        estimated_gb = need.bytes_at(images) / 2**30
+        self.ledger.note_memory(number, estimated_gb=estimated_gb, measured_gb=measured_gb)
+        self._learn(params["freeze_mode"], {"estimated": estimated_gb, "measured": measured_gb})
+
+    def _learn(self, mode: FreezeMode, memory_gb: dict[str, float] | None) -> None:
+        """Correct the estimates of a freeze mode by the largest ratio that was measured."""
+        if memory_gb is not None:
+            self._corrections[mode] = max(correction(mode, memory_gb), self._corrections.get(mode, 0.0))
+
+
+def epoch_result(result: dict[str, Any]) -> EpochResult:
+    """Return the epoch in what Ray reports of a trial."""
+    return EpochResult(**{name: result[name] for name in _EPOCH_FIELDS})

@@ -1,0 +1,116 @@
+"""The Ray actor that runs trials: it drives the trial's generator, one epoch a step, and keeps its checkpoint.
+
+One process serves many trials (Ray's `reuse_actors`), so torch is imported once.
+"""
+
+import dataclasses
+import platform
+from collections.abc import Generator
+from typing import Any
+
+import ray
+from ray import tune
+
+from hpo.machines.checkpoints import CheckpointPlace
+from hpo.machines.placement import SMALLEST_MICRO_BATCH
+from hpo.machines.session import use_given_cards
+from trainables.config import EpochResult, TrialConfig
+
+
+class Worker(tune.Trainable):
+    """Runs the trial that its configuration names.
+
+    The configuration holds `number` (the trial's), `trial` (a `TrialConfig`), `reported` (epochs that the ledger has
+    already), `checkpoints` (a `CheckpointPlace`) and `ended` (trials whose checkpoints this machine may drop). A step's
+    result holds the fields of `EpochResult`, `epochs` (the trial's last), `number`, `host`, `device`, `restarted` (why
+    a trial that had epochs began at epoch 0, else None), `micro_batch` (what fitted, where the batch had to be split,
+    else None), `memory_gb` (the most GPU memory that it took, None without a GPU) and `done`.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin the configured trial."""
+        use_given_cards()
+        self._number: int = config["number"]
+        self._trial: TrialConfig = config["trial"]
+        place: CheckpointPlace = config["checkpoints"]
+        self._store = place.store
+        for number in config["ended"]:
+            self._store.remove(number)
+        self._reported: int = config["reported"]
+        self._restarted: str | None = None
+        self._epochs = self._run()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this process."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch, with smaller and smaller micro-batches while the memory does not suffice."""
+        from trainables.training.device import peak_memory_gb
+
+        result = self._next()
+        self._reported = result.epoch
+        return {
+            **dataclasses.asdict(result),
+            "number": self._number,
+            "host": ray.util.get_node_ip_address(),
+            "device": device_name(),
+            "epochs": self._trial.epochs,
+            "restarted": self._restarted,
+            "micro_batch": self._trial.micro_batch,
+            "memory_gb": peak_memory_gb(),
+            "done": result.epoch >= self._trial.epochs or not result.is_finite,
+        }
+
+    def cleanup(self) -> None:
+        """End the trial's generator and give back what it held."""
+        from trainables.training.device import release_memory
+
+        self._epochs.close()
+        release_memory()
+
+    def _next(self) -> EpochResult:
+        from trainables.training.device import is_out_of_memory
+
+        while True:
+            try:
+                return next(self._epochs)
+            except Exception as error:
+                size = (self._trial.micro_batch or self._trial.batch_size) // 2
+                if not is_out_of_memory(error) or size < SMALLEST_MICRO_BATCH:
+                    raise
+            self.cleanup()
+            self._trial = dataclasses.replace(self._trial, micro_batch=size)
+            self._epochs = self._run()
+
+    def _run(self) -> Generator[EpochResult, None, None]:
+        from trainables.training.checkpoint import CheckpointError
+        from trainables.training.trial import run_trial
+
+        blob = self._store.get(self._number)
+        if blob is None and self._reported:
+            self._restarted = "its checkpoint is missing"
+
+        def save(state: bytes) -> None:
+            self._store.put(self._number, state)
+
+        try:
+            epochs = run_trial(self._trial, resume_from=blob, save=save)
+            first = next(epochs)
+        except CheckpointError as error:
+            self._restarted = str(error)
+            epochs = run_trial(self._trial, save=save)
+            first = next(epochs)
+        reported = self._reported
+        if first.epoch > reported:
+            yield first
+        yield from (result for result in epochs if result.epoch > reported)
+
+
+def device_name() -> str:
+    """Return the name of the device that this process computes on, such as ``NVIDIA GeForce RTX 3060``."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"

@@ -1,0 +1,54 @@
+"""What the sampler sees of a study: the same whoever asks, and no more of it as the study grows."""
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+import search_spaces
+from hpo.ledger.draws import BEST, BLOCK, Draws
+from tests.makers import SPACE, study_spec
+
+
+def run(draws: Draws, number: int) -> FrozenTrial:
+    """Draw a trial and end it with the accuracy that its learning rate earns."""
+    params, distributions = draws.draw(number)
+    value = 1 - abs(params["learning_rate"] - 0.02)
+    draws.report(number, 1, value)
+    draws.finish(number, TrialState.COMPLETE, value)
+    trial = optuna.trial.create_trial(
+        value=value, params=params, distributions=distributions, intermediate_values={1: value}
+    )
+    trial.number = number
+    return trial
+
+
+def test_a_copy_made_anew_draws_what_the_old_one_would() -> None:
+    draws = Draws(study_spec(), SPACE, [])
+    trials = [run(draws, number) for number in range(30)]
+
+    again = Draws(study_spec(), SPACE, trials)
+
+    assert again.draw(30) == draws.draw(30)
+
+
+def test_a_drawn_trial_is_drawn_once() -> None:
+    draws = Draws(study_spec(), SPACE, [])
+
+    first = draws.draw(1)
+
+    assert draws.draw(1) == first
+
+
+def test_a_long_study_is_copied_in_part_with_its_best() -> None:
+    space = search_spaces.from_dict({**search_spaces.to_dict(SPACE), "enqueue": []}, "test")
+    start = Draws(study_spec(sampler="random"), space, [])
+    trials = [run(start, number) for number in range(2 * BLOCK)]
+    assert not start.covers(2 * BLOCK)
+
+    draws = Draws(study_spec(), space, trials)
+
+    kept = draws.trials()
+    best_old = sorted(trials[:BLOCK], key=lambda trial: -(trial.value or 0))[:BEST]
+    assert len(kept) == BLOCK + BEST
+    assert {trial.value for trial in best_old} <= {trial.value for trial in kept}
+    assert draws.covers(3 * BLOCK - 1)
+    assert not draws.covers(3 * BLOCK)

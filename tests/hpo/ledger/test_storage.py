@@ -1,0 +1,182 @@
+"""The database below the ledger: SQLite and PostgreSQL, away, damaged, read-only, and shared by two writers."""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.errors import HpoError
+from hpo.ledger import ledger as ledgers
+from hpo.ledger.ledger import Ledger
+from hpo.ledger.lock import only_writer
+from hpo.spec import RunOptions
+from tests.e2e.postgres import Server, postgres_server, programs
+from tests.makers import epoch, report, study_spec
+
+needs_postgres = pytest.mark.skipif(programs() is None, reason="PostgreSQL's initdb is not installed")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if programs() is None:
+        pytest.skip("PostgreSQL's initdb is not installed")
+    with postgres_server(tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'optuna.db'}"
+    started: Server = request.getfixturevalue("server")
+    return started.url
+
+
+def opened(url: str, name: str) -> Ledger:
+    return ledgers.create(url, name, study_spec(), RunOptions(trials=10), {"train": 1})
+
+
+def test_a_study_is_adopted_and_finished_on_every_database(url: str) -> None:
+    first = opened(url, "adopted")
+    done, left = first.ask().number, first.ask().number
+    report(first, done, epoch(1))
+    first.finish(done, "PRUNED", error="diverged: \N{SNOWMAN} ' % \\ \"")
+    report(first, left, epoch(1))
+
+    second = opened(url, "adopted")
+    (adopted,) = second.adopt_interrupted()
+    assert second.ask().number == adopted.number == left
+    report(second, left, epoch(2, 0.75))
+    second.finish(left, "COMPLETE")
+
+    records = opened(url, "adopted").records()
+    assert [record.state for record in records] == ["PRUNED", "COMPLETE"]
+    assert [len(record.curve) for record in records] == [1, 2]
+    assert records[0].error == "diverged: \N{SNOWMAN} ' % \\ \""
+
+
+def hold(path: Path, url: str, held: Any, release: Any) -> None:
+    with only_writer(path, "study", url):
+        held.set()
+        release.wait(60)
+
+
+@pytest.mark.parametrize("shared", ["folder", "database"])
+def test_a_second_writer_is_refused_and_told_of_the_first(shared: str, tmp_path: Path, request: Any) -> None:
+    url = request.getfixturevalue("server").url if shared == "database" else f"sqlite:///{tmp_path / 'optuna.db'}"
+    theirs = tmp_path / ("theirs.lock" if shared == "database" else ".lock")
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(theirs, url, held, release))
+    process.start()
+    assert held.wait(60)
+
+    with (
+        pytest.raises(HpoError, match=f"is being run by process {process.pid} on "),
+        only_writer(tmp_path / ".lock", "study", url),
+    ):
+        pass
+    with only_writer(tmp_path / "other.lock", "another", url):
+        pass
+    process.kill()
+    process.join()
+
+    def takes_over() -> bool:
+        try:
+            with only_writer(tmp_path / ".lock", "study", url):
+                return (tmp_path / ".lock.json").exists()
+        except HpoError:
+            return False
+
+    # The server notices a dead connection a moment later.
+    deadline = time.monotonic() + 30
+    while not takes_over():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@needs_postgres
+def test_a_database_that_goes_away_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        postgres_server(tmp_path) as server,
+        only_writer(tmp_path / ".lock", "away", server.url) as hold,
+    ):
+        ledger = opened(server.url, "away")
+        ledger.hold = hold
+        trial = ledger.ask().number
+        for step in (
+            lambda: report(ledger, trial, epoch(1)),
+            lambda: ledger.finish(trial, "PRUNED"),
+            ledger.ask,
+        ):
+            server.stop()
+            back = threading.Timer(3.0, server.start)
+            back.start()
+            step()
+            back.join()
+
+        records = opened(server.url, "away").records()
+
+    assert [(record.state, len(record.curve)) for record in records] == [("PRUNED", 1), ("RUNNING", 0)]
+    assert "the database is back" in caplog.text
+
+
+@needs_postgres
+def test_a_study_that_another_process_took_while_the_database_was_away_is_left_to_it(tmp_path: Path) -> None:
+    with postgres_server(tmp_path) as server, only_writer(tmp_path / "a.lock", "study", server.url) as hold:
+        ledger = opened(server.url, "study")
+        ledger.hold = hold
+        trial = ledger.ask().number
+        server.stop()
+        server.start()
+        with only_writer(tmp_path / "b.lock", "study", server.url), pytest.raises(HpoError, match="is being run by"):
+            report(ledger, trial, epoch(1))
+
+
+def test_a_read_only_database_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.db"
+    opened(f"sqlite:///{path}", "study").ask()
+    ledger = ledgers.open_study(f"sqlite:///file:{path}?mode=ro&uri=true", "study")
+
+    with pytest.raises(HpoError, match=r"the database cannot be used \(.*readonly"):
+        ledger.ask()
+
+
+@pytest.mark.parametrize("call", [opened, ledgers.open_study])
+def test_a_damaged_database_is_told_with_its_address(call: Callable[[str, str], Ledger], tmp_path: Path) -> None:
+    path = tmp_path / "optuna.db"
+    path.write_bytes(b"This is no database." * 500)
+
+    with pytest.raises(HpoError, match=rf"--storage sqlite:///{path}: the database cannot be opened .*not a database"):
+        call(f"sqlite:///{path}", "study")
+
+
+def test_a_database_that_lost_a_page_is_told_too(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.db"
+    opened(f"sqlite:///{path}", "study").ask()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:8192] + bytes(len(whole) - 8192))
+
+    with pytest.raises(HpoError, match="the database cannot be opened"):
+        ledgers.open_study(f"sqlite:///{path}", "study")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://hpo:secret@127.0.0.1:1/none", "refused"),
+        ("nothing", "parse"),
+        ("oracle+none://x", "none"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_told_without_its_password(url: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(HpoError) as caught:
+        opened(url, "study")
+
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

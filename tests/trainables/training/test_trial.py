@@ -1,0 +1,147 @@
+"""A trial learns, repeats itself number for number, and goes on from its checkpoint as if it had never stopped."""
+
+import dataclasses
+import math
+import platform
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from trainables.config import Augment, DataConfig, EpochResult, FreezeMode, ModelConfig, TrialConfig
+from trainables.training.checkpoint import CheckpointError, restore
+from trainables.training.epoch import _batches, new_learner
+from trainables.training.held_out_evaluation import look_at_test
+from trainables.training.retraining import begin, model_bytes, train_on_all, train_with_validation
+from trainables.training.trial import run_trial
+
+BACKBONE = "tests.tiny_backbone:tiny"
+
+
+def config(tmp_path: Path, mode: FreezeMode = "none", augment: Augment = "none", epochs: int = 4) -> TrialConfig:
+    return TrialConfig(
+        data=DataConfig(dataset="digits", data_dir=str(tmp_path)),
+        model=ModelConfig(backbone=BACKBONE, freeze_mode=mode, image_size=16),
+        learning_rate=3e-3,
+        batch_size=64,
+        epochs=epochs,
+        augment=augment,
+        seed=5,
+    )
+
+
+def numbers(result: EpochResult) -> tuple[float, ...]:
+    """What of an epoch must repeat: all but its times."""
+    return (result.epoch, result.val_accuracy, result.val_loss, result.train_loss, result.learning_rate)
+
+
+def test_a_trial_learns(tmp_path: Path) -> None:
+    results = list(run_trial(config(tmp_path, epochs=8)))
+
+    assert [result.epoch for result in results] == list(range(1, 9))
+    assert results[-1].val_accuracy > 0.8
+    assert results[-1].train_loss < results[0].train_loss
+    assert all(result.images_per_second > 0 and result.seconds > 0 for result in results)
+
+
+@pytest.mark.parametrize("augment", ["none", "standard"])
+@pytest.mark.parametrize("mode", ["none", "partial", "backbone"])
+def test_a_trial_goes_on_number_for_number(tmp_path: Path, mode: FreezeMode, augment: Augment) -> None:
+    trial = config(tmp_path, mode, augment)
+    saved: list[bytes] = []
+    whole = list(run_trial(trial, save=saved.append))
+
+    resumed = list(run_trial(trial, resume_from=saved[1]))
+
+    assert [numbers(result) for result in resumed] == [numbers(result) for result in whole]
+    assert resumed[:2] == whole[:2]
+
+
+def test_another_seed_gives_other_numbers(tmp_path: Path) -> None:
+    trial = config(tmp_path, epochs=1)
+
+    (first,) = run_trial(trial)
+    (other,) = run_trial(dataclasses.replace(trial, seed=6))
+
+    assert numbers(first) != numbers(other)
+
+
+def test_a_frozen_trials_checkpoint_holds_its_head_only(tmp_path: Path) -> None:
+    sizes = {}
+    for mode in ("none", "backbone"):
+        saved: list[bytes] = []
+        list(run_trial(config(tmp_path, mode, epochs=1), save=saved.append))
+        sizes[mode] = len(saved[0])
+
+    assert sizes["backbone"] < 0.5 * sizes["none"]
+
+
+def test_a_torn_or_foreign_checkpoint_is_noticed(tmp_path: Path) -> None:
+    saved: list[bytes] = []
+    trial = config(tmp_path, epochs=1)
+    list(run_trial(trial, save=saved.append))
+
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        next(run_trial(trial, resume_from=saved[0][:-100]))
+    with pytest.raises(CheckpointError, match="another configuration"):
+        next(run_trial(dataclasses.replace(trial, learning_rate=1.0), resume_from=saved[0]))
+
+
+def test_a_trial_goes_on_where_a_scaler_is_needed_that_was_not(tmp_path: Path) -> None:
+    """As from a card that computes in bfloat16 to one that has float16 only."""
+    saved: list[bytes] = []
+    (first,) = run_trial(config(tmp_path, epochs=1), save=saved.append)
+    fresh, _ = begin(config(tmp_path, epochs=1))
+    scaling = dataclasses.replace(fresh, scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
+
+    history = restore(saved[0], scaling, ReduceLROnPlateau(scaling.optimizer))
+
+    assert history == [first]
+    assert scaling.scaler.get_scale() == 8.0
+
+
+def test_a_retrain_on_the_training_split_repeats_its_trial(tmp_path: Path) -> None:
+    trial = config(tmp_path)
+
+    retrained = list(train_with_validation(*begin(trial)))
+
+    assert [numbers(result) for result in retrained] == [numbers(result) for result in run_trial(trial)]
+
+
+def test_a_retrain_on_everything_replays_the_rates_and_scores_well(tmp_path: Path) -> None:
+    learner, data = begin(config(tmp_path))
+
+    results = list(train_on_all(learner, data, [3e-3] * 8 + [3e-4]))
+    seen = look_at_test(learner)
+
+    assert [result.learning_rate for result in results] == [3e-3] * 8 + [3e-4]
+    assert all(math.isnan(result.val_accuracy) for result in results)
+    assert (seen.labels == seen.predicted).mean() > 0.8
+    assert len(seen.ids) == 360
+    assert len(model_bytes(learner)) > 1000
+
+
+def test_no_batch_holds_a_single_image_where_there_are_more() -> None:
+    indices = torch.arange(65).numpy()
+
+    assert [len(batch) for batch in _batches(indices, 32)] == [32, 33]
+    assert [len(batch) for batch in _batches(indices[:1], 32)] == [1]
+    assert [len(batch) for batch in _batches(indices[:64], 32)] == [32, 32]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_what_a_step_frees_serves_the_next(tmp_path: Path) -> None:
+    new_learner(config(tmp_path), 10)
+
+    def page_faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(50 * 2**20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    page_faults()
+    torch.empty(3 * 2**28)  # 3 GiB, more than an int of C counts.
+
+    # 200 MB are 50,000 pages of 4 KiB.
+    assert page_faults() < 1000

@@ -1,0 +1,1 @@
+"""Images: datasets, their splits, the held-out fence, transforms, and the stores of decoded images."""

@@ -1,0 +1,84 @@
+"""Decoded images, once a machine: a memory-mapped array that all trials of all studies share."""
+
+import hashlib
+import logging
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from trainables.config import Geometry
+from trainables.data.array_store import new_array, open_array, store_dir
+from trainables.data.datasets import LabelledImages
+from trainables.data.transforms import shrink
+from trainables.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_PROGRESS_S = 5.0
+_SHOWN = 3
+
+
+class BadImagesError(InputError):
+    """Images of a dataset cannot be read."""
+
+    def __init__(self, dataset: str, reasons: dict[str, str]) -> None:
+        self.reasons = reasons
+        shown = "; ".join(list(reasons.values())[:_SHOWN])
+        more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+        super().__init__(f"--dataset {dataset}: {shown}{more}")
+
+
+def open_store(images: LabelledImages, geometry: Geometry, data_dir: str | None, bound: int) -> np.ndarray:
+    """Return the pixels of `images` at `geometry`, (N, 3, crop, crop) uint8, read-only and memory-mapped.
+
+    They are decoded at the first call on a machine, by one process, and found again by every later one. `bound` is what
+    the machine's store of arrays may hold, in bytes.
+
+    Raises:
+        BadImagesError: Images cannot be read; nothing is left behind.
+    """
+    shape = (len(images.ids), 3, geometry.crop, geometry.crop)
+    return open_array(
+        store_path(images, geometry, data_dir),
+        lambda store: store.shape == shape and store.dtype == np.uint8,
+        lambda path: _build(path, shape, images, geometry),
+        bound,
+    )
+
+
+def store_path(images: LabelledImages, geometry: Geometry, data_dir: str | None) -> Path:
+    """Return where the pixels lie: a name made of the images, their files' sizes and times, and the geometry."""
+    digest = hashlib.sha256(f"{images.fingerprint} {geometry}".encode())
+    for path in images.paths or ():
+        status = path.stat()
+        digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    return store_dir("images", data_dir) / f"{digest.hexdigest()[:32]}.npy"
+
+
+def _build(path: Path, shape: tuple[int, ...], images: LabelledImages, geometry: Geometry) -> None:
+    told, bad = time.monotonic(), dict[str, str]()
+    store = new_array(path, np.uint8, shape)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pixels = pool.map(lambda i: _shrunk(images, i, geometry), range(shape[0]))
+        for index, image in enumerate(pixels):
+            if isinstance(image, InputError):
+                bad[images.ids[index]] = str(image)
+            else:
+                store[index] = image
+            if time.monotonic() - told > _PROGRESS_S:
+                told = time.monotonic()
+                logger.info("decoded %d of %d images of %s", index + 1, shape[0], images.dataset)
+    if bad:
+        raise BadImagesError(images.dataset, bad)
+    store.flush()
+
+
+def _shrunk(images: LabelledImages, index: int, geometry: Geometry) -> np.ndarray | InputError:
+    """Decode one image; an error is returned, so that one run through a dataset finds all that are bad."""
+    try:
+        return shrink(images.read(index), geometry)
+    except InputError as error:
+        return error

@@ -1,0 +1,1 @@
+"""Networks: backbones, their weights, heads, freezing, and where the frozen part ends."""

@@ -1,0 +1,287 @@
+"""The networks that a trial can train: torchvision's classification models, or a user's own, with a fresh head.
+
+A torchvision model keeps its own layout, and the head takes the place of its final layer, so that a trained network's
+state dict loads into torchvision's model without any of this code.
+"""
+
+import copy
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import get_model, get_model_weights, list_models
+
+from trainables.config import PAPER_BACKBONES, Geometry, ModelConfig
+from trainables.errors import InputError
+from trainables.networks.heads import PAPER_LOGITS, new_head
+from trainables.networks.stages import last_stage, owns
+from trainables.networks.weights import fit, is_file_spec, known_architecture, load_weights
+
+IMAGENET = Geometry(
+    resize=256, crop=224, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+"""The usual ImageNet evaluation transform, for a user's backbone that names none."""
+
+_AUXILIARY = ("AuxLogits", "aux1", "aux2")
+"""Inception's and GoogLeNet's extra classifiers: in the published files, but no part of a fine-tuned network."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone with its head."""
+
+    model: nn.Module
+    """(B, 3, S, S) float32 -> (B, classes) logits."""
+    head_path: str
+    """The module that trains when the backbone is frozen."""
+    last_stage: tuple[str, ...]
+    """The modules that train besides in freeze mode ``partial``."""
+    pretrained_sha256: str | None = None
+    """Of all the values that weights gave to a published network; None for a random one and for a user's own."""
+
+
+@dataclass(frozen=True)
+class _Pretrained:
+    """A published network as its weights leave it, kept by the process and copied for each trial."""
+
+    model: nn.Module
+    has_final_layer: bool
+    """Whether the weights hold the final layer; if not, its values are random."""
+    sha256: str
+
+
+def geometry(backbone: str, image_size: int | None) -> Geometry:
+    """Return the evaluation transform of a backbone's default weights, scaled to `image_size` where that is given.
+
+    Raises:
+        InputError: The backbone is unknown.
+    """
+    architecture = architecture_of(backbone)
+    own = _published_geometry(architecture) if architecture else getattr(_user_module(backbone), "geometry", IMAGENET)
+    if image_size is None:
+        return own
+    return Geometry(
+        resize=round(image_size * own.resize / own.crop),
+        crop=image_size,
+        interpolation=own.interpolation,
+        mean=own.mean,
+        std=own.std,
+    )
+
+
+def build(config: ModelConfig, classes: int, *, data_dir: str | None, seed: int) -> Network:
+    """Build a network with its weights and a fresh head for `classes` classes.
+
+    Everything that the weights do not set is initialised from `seed`; torch's global random state is left alone.
+
+    Raises:
+        InputError: The backbone, its weights or its image size cannot be used.
+    """
+    if config.weights == "none" and config.freeze_mode != "none":
+        raise InputError(
+            f"--weights none leaves nothing to freeze: freeze_mode {config.freeze_mode!r} would hold random values"
+            ' still; use freeze_mode = "none".'
+        )
+    architecture = architecture_of(config.backbone)
+    with torch.random.fork_rng(devices=[]):
+        origin = None
+        if architecture and config.weights != "none":
+            # Loaded once for all trials of this process; the freeze mode has no part in it.
+            origin = _pretrained(architecture, dataclasses.replace(config, freeze_mode="none"), data_dir)
+        torch.manual_seed(seed)
+        if not architecture:
+            return _user_network(config, classes, data_dir)
+        model = copy.deepcopy(origin.model) if origin is not None else _published_model(architecture, config)
+        slot = _slot(model)
+        if origin is not None and not origin.has_final_layer:
+            for module in model.get_submodule(slot).modules():
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    module.reset_parameters()
+        for name in _AUXILIARY:
+            if hasattr(model, name):
+                setattr(model, name, None)
+        if hasattr(model, "aux_logits"):
+            setattr(model, "aux_logits", False)  # noqa: B010 - a plain attribute, which Module hides from type checkers
+        head_path = _replace(model, slot, config, classes)
+    stage = last_stage(architecture, model, slot)
+    training = (*stage, f"{slot}.0") if config.head == "paper" else stage
+    return Network(model, head_path, training, origin.sha256 if origin is not None else None)
+
+
+def check(config: ModelConfig, data_dir: str | None) -> None:
+    """Build `config` once and pass one blank image through it, so that a mistake shows before a study exists.
+
+    Raises:
+        InputError: The backbone, its weights or its image size cannot be used.
+    """
+    if config.image_size is not None and config.image_size < 1:
+        raise InputError(f"--image-size must be at least 1, but is {config.image_size}.")
+    network = build(config, 2, data_dir=data_dir, seed=0)
+    size = geometry(config.backbone, config.image_size).crop
+    try:
+        network.model.to("meta").eval()(torch.zeros(2, 3, size, size, device="meta"))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise _bad_size(config, error) from error
+
+
+def architecture_of(backbone: str) -> str:
+    """Return torchvision's name for a backbone; empty for a user's ``package.module:function``.
+
+    Raises:
+        InputError: There is no such backbone; the message suggests the nearest.
+    """
+    architecture = known_architecture(backbone)
+    if not architecture and ":" in backbone:
+        return ""
+    known = list_models(module=torchvision.models)
+    if architecture in known:
+        return architecture
+    names = [*PAPER_BACKBONES, *(f"torchvision:{name}" for name in known)]
+    near = difflib.get_close_matches(backbone, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise InputError(
+        f"--backbone {backbone}: unknown backbone; {hint}Known are {', '.join(PAPER_BACKBONES)}, torchvision:NAME for"
+        " torchvision's other classification models, and package.module:function for your own."
+    )
+
+
+def _published_geometry(architecture: str) -> Geometry:
+    preset = get_model_weights(architecture).DEFAULT.transforms()
+    return Geometry(
+        resize=preset.resize_size[0],
+        crop=preset.crop_size[0],
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+
+
+def _published_model(architecture: str, config: ModelConfig) -> nn.Module:
+    """Build the network as it was published, auxiliary classifiers included."""
+    arguments: dict[str, object] = {}
+    if architecture.startswith(("inception", "googlenet")):
+        # The published weights were trained on inputs that the network shifts itself.
+        arguments = {"aux_logits": True, "transform_input": True, "init_weights": config.weights == "none"}
+    elif architecture.startswith("maxvit") and config.image_size is not None:
+        arguments = {"input_size": (config.image_size, config.image_size)}
+    elif architecture.startswith("vit") and config.image_size is not None:
+        arguments = {"image_size": config.image_size}
+    try:
+        model: nn.Module = get_model(architecture, weights=None, **arguments)
+    except (AssertionError, ValueError, RuntimeError) as error:
+        raise _bad_size(config, error) from error
+    # Faster for the five convolutional backbones of the paper, no slower for ViT and Swin (benchmarks/precision.py).
+    return model.to(memory_format=torch.channels_last)
+
+
+def _bad_size(config: ModelConfig, error: BaseException) -> InputError:
+    own = geometry(config.backbone, None).crop
+    reason = (str(error).strip().splitlines() or ["it is too small"])[0]
+    return InputError(
+        f"--image-size {config.image_size}: {config.backbone} cannot take it ({reason}); its own size is {own}"
+        " (a ViT takes multiples of its patch size, Inception 75 and more)."
+    )
+
+
+def _slot(model: nn.Module) -> str:
+    """Return the path of the final layer: the last Linear, or SqueezeNet's whole classifier, which has none."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else "classifier"
+
+
+@functools.lru_cache(maxsize=1)
+def _pretrained(architecture: str, config: ModelConfig, data_dir: str | None) -> _Pretrained:
+    """Load weights; the final layer's keys may be missing or of another width, since the head takes its place."""
+    state = load_weights(architecture, config.backbone, config.weights, data_dir)
+    model = _published_model(architecture, config)
+    slot = _slot(model)
+    has_final_layer = any(key.startswith(f"{slot}.") for key in state)
+    fit(model, state, config.weights, _AUXILIARY if config.head == "paper" and has_final_layer else (*_AUXILIARY, slot))
+    return _Pretrained(model, has_final_layer, digest(model.state_dict()))
+
+
+def digest(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of names and values."""
+    sha256 = hashlib.sha256()
+    for name, tensor in state.items():
+        sha256.update(name.encode())
+        sha256.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
+
+
+def _replace(model: nn.Module, slot: str, config: ModelConfig, classes: int) -> str:
+    """Put the head into the slot and return the path of the part of it that always trains."""
+    original = model.get_submodule(slot)
+    if isinstance(original, nn.Linear):
+        head = new_head(config.head, original.in_features, classes, original)
+        model.set_submodule(slot, head)
+        return f"{slot}.2" if config.head == "paper" else slot
+    # SqueezeNet classifies by a convolution in front of its pooling.
+    assert isinstance(original, nn.Sequential)
+    dropout, convolution, _, pooling = original
+    if config.head == "paper":
+        flat = nn.Sequential(original, nn.Flatten())
+        model.set_submodule(slot, new_head("paper", PAPER_LOGITS, classes, flat))
+        return f"{slot}.2"
+    head = new_head(config.head, _channels(convolution), classes, None)
+    model.set_submodule(slot, nn.Sequential(dropout, pooling, nn.Flatten(), head))
+    return f"{slot}.3"
+
+
+def _channels(convolution: nn.Module) -> int:
+    assert isinstance(convolution, nn.Conv2d)
+    return convolution.in_channels
+
+
+def _user_network(config: ModelConfig, classes: int, data_dir: str | None) -> Network:
+    if config.weights == "none":
+        raise InputError(
+            f"--weights none: {config.backbone} decides its own weights; leave --weights out, or give a file."
+        )
+    backbone = _user_module(config.backbone)
+    if is_file_spec(config.weights):
+        fit(backbone, load_weights("", config.backbone, config.weights, data_dir), config.weights, ())
+    elif config.weights != "default":
+        raise InputError(f"--weights {config.weights}: a backbone of your own takes default or a file's path.")
+    width = _probed_width(backbone, config)
+    head = new_head(config.head, width, classes, None)
+    parts = [name for name, module in backbone.named_children() if owns(module)]
+    model = nn.Sequential(OrderedDict(backbone=backbone, head=head))
+    return Network(model, "head", (f"backbone.{parts[-1]}",) if parts else ("backbone",))
+
+
+def _user_module(spec: str) -> nn.Module:
+    """Call a user's ``package.module:function``."""
+    module_name, _, function = spec.partition(":")
+    try:
+        made = getattr(importlib.import_module(module_name), function)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"--backbone {spec}: cannot be called ({error}); give package.module:function, importable from here, and"
+            " a function without arguments."
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise InputError(f"--backbone {spec}: the function must return a torch.nn.Module, not {type(made).__name__}.")
+    return made
+
+
+def _probed_width(backbone: nn.Module, config: ModelConfig) -> int:
+    size = geometry(config.backbone, config.image_size).crop
+    training = backbone.training
+    with torch.no_grad():
+        features = backbone.eval()(torch.zeros(2, 3, size, size))
+    backbone.train(training)
+    if not isinstance(features, torch.Tensor) or features.ndim != 2:
+        shape = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        raise InputError(
+            f"--backbone {config.backbone}: (2, 3, {size}, {size}) images must give (2, D) features, not {shape}."
+        )
+    return int(features.shape[1])

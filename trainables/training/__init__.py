@@ -1,0 +1,1 @@
+"""Training: an epoch, a trial, the retrain, checkpoints, the device, features, memory."""

@@ -1,0 +1,67 @@
+"""A trial's state between two epochs, as bytes: all that it needs to go on exactly.
+
+No random state is among it, because an epoch's randomness follows from the trial's seed and the epoch's number.
+"""
+
+import dataclasses
+import io
+import pickle
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from trainables.config import EpochResult, TrialConfig
+from trainables.networks import freeze
+from trainables.training.epoch import Learner
+
+_UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+"""What torch and we raise for bytes that are no checkpoint, or one of another shape."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint is torn, or belongs to another configuration; the trial must start from epoch 0."""
+
+
+def dump(learner: Learner, schedule: ReduceLROnPlateau, history: list[EpochResult]) -> bytes:
+    """Return the state after the last epoch of `history`; of a frozen network, what trains only."""
+    buffer = io.BytesIO()
+    state = {
+        "config": _identity(learner.config),
+        "history": [dataclasses.asdict(result) for result in history],
+        "model": freeze.moving_state(learner.network, learner.config.model.freeze_mode),
+        "optimizer": learner.optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "scaler": learner.scaler.state_dict(),
+    }
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def restore(blob: bytes, learner: Learner, schedule: ReduceLROnPlateau) -> list[EpochResult]:
+    """Put the state in `blob` into a fresh learner and its schedule, and return the epochs behind it.
+
+    Raises:
+        CheckpointError: `blob` cannot be read, or was written by a trial of another configuration.
+    """
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(blob), map_location=learner.compute.device, weights_only=True)
+        if state["config"] != _identity(learner.config):
+            raise CheckpointError("the checkpoint belongs to another configuration")
+        freeze.load_moving_state(learner.network, state["model"], learner.config.model.freeze_mode)
+        learner.optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        # A card that computes in bfloat16 scales nothing; the next one may, where precision is chosen by card.
+        if state["scaler"]:
+            learner.scaler.load_state_dict(state["scaler"])
+        return [EpochResult(**result) for result in state["history"]]
+    except _UNREADABLE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"the checkpoint cannot be read ({reason})") from error
+
+
+def _identity(config: TrialConfig) -> dict[str, Any]:
+    """Return what decides a trial's numbers: all of its configuration but places, threads and memory."""
+    identity = dataclasses.asdict(config)
+    del identity["data"]["data_dir"], identity["data"]["cache_bytes"], identity["threads"], identity["micro_batch"]
+    return identity

@@ -1,0 +1,97 @@
+"""One trial: a plain generator that takes a configuration and yields one result an epoch."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from trainables.config import DataConfig, EpochResult, Geometry, TrialConfig
+from trainables.data.datasets import training_images
+from trainables.data.image_store import open_store
+from trainables.data.splits import Splits, split
+from trainables.networks.backbones import geometry
+from trainables.training import checkpoint
+from trainables.training.epoch import Examples, Learner, evaluate, new_learner, train_epoch
+from trainables.training.feature_store import with_features
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """The training split of a study's dataset, decoded, and how it is divided."""
+
+    examples: Examples
+    splits: Splits
+    classes: tuple[str, ...]
+
+
+def run_trial(
+    config: TrialConfig,
+    *,
+    resume_from: bytes | None = None,
+    save: Callable[[bytes], None] | None = None,
+) -> Iterator[EpochResult]:
+    """Train one configuration and yield each epoch's result.
+
+    The optimiser is Adam and the schedule ReduceLROnPlateau on the validation loss, both with PyTorch's defaults but
+    the learning rate (Jimenez & Hale 2023, set-up).
+
+    Args:
+        config: What to train.
+        resume_from: What `save` was given last for this very configuration: its epochs are yielded again from the
+            record, and training goes on behind them, number for number as if it had never stopped.
+        save: Called with the trial's whole state before an epoch's result is yielded.
+
+    Raises:
+        InputError: The data, the backbone or its weights cannot be used.
+        checkpoint.CheckpointError: `resume_from` is torn or belongs to another configuration.
+    """
+    data = open_training_data(config.data, geometry(config.model.backbone, config.model.image_size))
+    learner = new_learner(config, len(data.classes))
+    learner, examples = with_features(learner, data.examples)
+    schedule = ReduceLROnPlateau(learner.optimizer)
+    history = checkpoint.restore(resume_from, learner, schedule) if resume_from is not None else []
+    yield from history
+    for epoch in range(len(history) + 1, config.epochs + 1):
+        result = run_epoch(learner, examples, data.splits.train, data.splits.validation, epoch)
+        schedule.step(result.val_loss)
+        history.append(result)
+        if save is not None:
+            save(checkpoint.dump(learner, schedule, history))
+        yield result
+
+
+def run_epoch(
+    learner: Learner, examples: Examples, train: np.ndarray, validation: np.ndarray, epoch: int
+) -> EpochResult:
+    """Train over the images at `train` once and judge by those at `validation`; with none, those figures are NaN."""
+    learning_rate = float(learner.optimizer.param_groups[0]["lr"])
+    start = time.perf_counter()
+    train_loss = train_epoch(learner, examples, train, epoch)
+    trained = time.perf_counter()
+    accuracy, loss = evaluate(learner, examples, validation) if len(validation) else (float("nan"), float("nan"))
+    return EpochResult(
+        epoch=epoch,
+        val_accuracy=accuracy,
+        val_loss=loss,
+        train_loss=train_loss,
+        learning_rate=learning_rate,
+        seconds=time.perf_counter() - start,
+        images_per_second=len(train) / (trained - start),
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def open_training_data(data: DataConfig, geometry: Geometry) -> TrainingData:
+    """Open the training split of `data` at `geometry`; kept by the process, since trials of a study share it.
+
+    Raises:
+        InputError: The data is missing, unreadable or not what the study recorded.
+    """
+    images = training_images(data)
+    splits = split(images, data)
+    examples = Examples(open_store(images, geometry, data.data_dir, data.cache_bytes), torch.from_numpy(images.labels))
+    return TrainingData(examples, splits, images.classes)
