@@ -8,6 +8,7 @@ import statistics
 import sys
 from typing import get_args
 
+from hpo.spec import split_seeds
 from trainables.config import DataConfig, ModelConfig, Precision, TrialConfig
 from trainables.training.trial import run_trial
 
@@ -17,12 +18,11 @@ EPOCHS = 8
 def best_accuracy(precision: Precision, seed: int) -> float:
     """Return the validation accuracy of the best epoch of a trial, in [0, 1]; the splits follow from the seed too."""
     config = TrialConfig(
-        data=DataConfig(dataset="digits", split_seed=seed),
-        model=ModelConfig(backbone="resnet18", weights="none", image_size=32),
+        data=DataConfig(dataset="digits", split_seeds=split_seeds(seed)),
+        model=ModelConfig(backbone="resnet18", weights="none", image_size=32, precision=precision),
         learning_rate=3e-4,
         batch_size=32,
         epochs=EPOCHS,
-        precision=precision,
         seed=seed,
     )
     return max(result.val_accuracy for result in run_trial(config))

@@ -23,10 +23,10 @@ from hpo.machines.checkpoints import CheckpointPlace
 from hpo.machines.placement import Node, Placement, Share
 from hpo.machines.session import ray_session
 from hpo.paths import StudyPaths
-from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, RunOptions, Sampler, StudySpec
+from hpo.spec import RunOptions, Sampler, SearchConfig, StudySpec
 from hpo.tune.trials import StudyRun
 from hpo.tune.tuner import run_trials
-from trainables.config import EpochResult
+from trainables.config import DataConfig, EpochResult, ModelConfig
 
 BLOCKS = 10
 REPETITIONS = 5
@@ -88,28 +88,14 @@ def epoch(number: int, accuracy: float) -> EpochResult:
     )
 
 
-def study_spec(space: dict[str, Any], **changes: Any) -> StudySpec:
-    """Return the specification of a study in a search space, by hpo's defaults but for `changes`."""
-    fields = {
-        "backbone": "resnet50",
-        "weights": "default",
-        "weights_sha256": None,
-        "head": "projection",
-        "dataset": "pets",
-        "image_size": None,
-        "augment": "none",
-        "val_fraction": 0.25,
-        "label_fraction": 1.0,
-        "splits_sha256": "0" * 64,
-        "sampler": "tpe",
-        "asha": True,
-        "grace_period": GRACE_PERIOD,
-        "reduction_factor": REDUCTION_FACTOR,
-        "precision": "fp32",
-        "seed": 0,
-        "space": space,
-    }
-    return StudySpec.model_validate({**fields, **changes})
+def study_spec(space: dict[str, Any], *, seed: int = 0, **search: Any) -> StudySpec:
+    """Return the specification of a study in a search space, by hpo's defaults but for what is given."""
+    return StudySpec(
+        data=DataConfig(dataset="pets"),
+        model=ModelConfig(backbone="resnet50", precision="fp32"),
+        search=SearchConfig(space=space, **search),
+        seed=seed,
+    )
 
 
 def new_ledger(folder: Path, trials: int, epochs: int, sampler: Sampler) -> Ledger:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import torch
 
+import search_spaces
 from benchmarks.driver import Clock
 from benchmarks.study import configurations, write_digits, write_space, write_weights
 from hpo.interrupts import Interruption
@@ -24,12 +25,12 @@ from hpo.machines.checkpoints import CheckpointPlace
 from hpo.machines.placement import place
 from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths
-from hpo.spec import RunOptions
-from hpo.studies.new import Asked, checked
+from hpo.spec import RunOptions, SearchConfig
+from hpo.studies.new import new_study
 from hpo.tune.trials import StudyRun
 from hpo.tune.tuner import run_trials
 from hpo.tune.worker import Worker
-from trainables.config import EpochResult
+from trainables.config import DataConfig, EpochResult, ModelConfig
 from trainables.training import epoch as learning
 
 P = ParamSpec("P")
@@ -93,28 +94,21 @@ def shares(folder: Path, freeze_mode: str, trials: int) -> tuple[float, float, f
     images, weights = folder / "digits", write_weights(folder)
     configs = configurations(freeze_mode, LENGTHS[freeze_mode])
     write_space(configs * (trials // len(configs)), folder / "space.toml")
-    asked = Asked(
-        backbone="torchvision:squeezenet1_1",
-        dataset=f"imagefolder:{images}",
-        weights=weights,
-        space=folder / "space.toml",
-        head="linear",
-        augment="none",
-        image_size=96,
-        val_fraction=0.25,
-        label_fraction=1.0,
-        skip_bad_images=False,
-        sampler="tpe",
-        asha=False,
-        grace_period=None,
-        reduction_factor=None,
-        precision="auto",
-        seed=0,
-    )
+    backbone = "torchvision:squeezenet1_1"
+    space = search_spaces.for_study(backbone, weights, folder / "space.toml")
     options = RunOptions(trials=trials, data_dir=str(folder / "data"), retrain=False)
     paths = StudyPaths(folder / "studies", freeze_mode)
     paths.folder.mkdir(parents=True)
-    new = checked(asked, options)
+    new = new_study(
+        DataConfig(dataset=f"imagefolder:{images}"),
+        ModelConfig(backbone=backbone, weights=weights, head="linear", image_size=96),
+        SearchConfig(space=search_spaces.to_dict(space), asha=False),
+        options,
+        seed=0,
+        skip_bad_images=False,
+        geometry_of=None,
+        existing=None,
+    )
     ledger = ledgers.create(f"sqlite:///{folder / 'optuna.db'}", freeze_mode, new.spec, options, new.splits)
     with ray_session("local"):
         placement, span = place(options, nodes()), Span()

@@ -134,8 +134,7 @@ def estimate_needs() -> None:
     rows = []
     for backbone in PAPER_BACKBONES:
         for mode in FREEZE_MODES:
-            model = ModelConfig(backbone=backbone, freeze_mode=mode)
-            need = estimate(model, classes=CLASSES, augment="none", width=2)
+            need = estimate(ModelConfig(backbone=backbone), mode, classes=CLASSES, augment="none", width=2)
             rows.append({"backbone": backbone, "freeze_mode": mode, **dataclasses.asdict(need)})
     NEEDS.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
 

@@ -23,11 +23,10 @@ def learner(backbone: str, precision: Precision, layout: torch.memory_format, ba
     made = new_learner(
         TrialConfig(
             data=DataConfig(dataset="digits"),
-            model=ModelConfig(backbone=backbone, weights="none", image_size=size),
+            model=ModelConfig(backbone=backbone, weights="none", image_size=size, precision=precision),
             learning_rate=1e-4,
             batch_size=batch,
             epochs=1,
-            precision=precision,
         ),
         CLASSES,
     )

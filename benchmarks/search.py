@@ -56,7 +56,7 @@ class Own:
         space = search_spaces.to_dict(search_spaces.builtin("resnet18", "default"))
         space = space if enqueue else {**space, "enqueue": []}
         of_study = study_spec(space, seed=seed * 1000, **spec)
-        self.scheduler = scheduler(of_study, EPOCHS)
+        self.scheduler = scheduler(of_study.search, EPOCHS)
         self._draws = Draws(of_study, search_spaces.from_dict(space, "benchmark"), [])
         self._best: dict[int, float] = {}
 

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from trainables.config import FREEZE_MODES, DataConfig, FreezeMode, ModelConfig, TrialConfig
+from trainables.config import FREEZE_MODES, DataConfig, FreezeMode, MachineConfig, ModelConfig, TrialConfig
 from trainables.training.retraining import begin, model_bytes, train_on_all
 from trainables.training.trial import run_trial
 
@@ -33,11 +33,12 @@ def pretrain(folder: Path) -> Path:
     path = folder / "fashion.safetensors"
     if not path.exists():
         config = TrialConfig(
-            data=DataConfig(dataset="fashion-mnist", data_dir=str(folder), label_fraction=1 / 3),
+            data=DataConfig(dataset="fashion-mnist", label_fraction=1 / 3),
             model=ModelConfig(backbone="resnet18", weights="none", head="linear", image_size=IMAGE_SIZE),
             learning_rate=1e-3,
             batch_size=64,
             epochs=2,
+            machine=MachineConfig(data_dir=str(folder)),
         )
         learner, data = begin(config)
         for _ in train_on_all(learner, data, [1e-3, 3e-4]):
@@ -50,11 +51,13 @@ def curve(folder: str, weights: str, point: tuple[float, int, FreezeMode]) -> li
     """Train one point of the grid and return the validation accuracy of each epoch."""
     learning_rate, batch_size, freeze_mode = point
     config = TrialConfig(
-        data=DataConfig(dataset="digits", data_dir=folder, label_fraction=LABEL_FRACTION),
-        model=ModelConfig(backbone="resnet18", weights=weights, freeze_mode=freeze_mode, image_size=IMAGE_SIZE),
+        data=DataConfig(dataset="digits", label_fraction=LABEL_FRACTION),
+        model=ModelConfig(backbone="resnet18", weights=weights, image_size=IMAGE_SIZE),
         learning_rate=learning_rate,
         batch_size=batch_size,
         epochs=EPOCHS,
+        freeze_mode=freeze_mode,
+        machine=MachineConfig(data_dir=folder),
     )
     return [round(result.val_accuracy, 4) for result in run_trial(config)]
 

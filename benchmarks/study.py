@@ -31,7 +31,10 @@ from torchvision.models import squeezenet1_1
 
 PEERS = Path(__file__).parent / "peers"
 HPO = Path(sys.executable).with_name("hpo")
-USED = "import hpo.studies.new, hpo.studies.lifecycle, ray; ray.init(address='local', include_dashboard=False, log_to_driver=False)"
+USED = (
+    "import hpo.studies.new, hpo.studies.lifecycle, ray;"
+    " ray.init(address='local', include_dashboard=False, log_to_driver=False)"
+)
 """Reads Python's packages and Ray's programs from disk before a way is timed: the system may have dropped them from its
 cache since the run before, whose seconds would weigh most where a run is shortest."""
 SAMPLE_S = 0.5

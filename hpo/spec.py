@@ -5,9 +5,23 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from trainables.config import DEFAULT_CACHE_BYTES, Augment, DataConfig, HeadKind, ModelConfig, Precision, TrialConfig
+import search_spaces
+from hpo.errors import UsageError
+from search_spaces import SearchSpace
+from trainables.config import (
+    DEFAULT_CACHE_BYTES,
+    DataConfig,
+    MachineConfig,
+    ModelConfig,
+    SplitSeeds,
+    TrialConfig,
+)
+from trainables.seeds import stream
 
 Sampler = Literal["tpe", "random"]
+
+SCHEMA_VERSION = 2
+"""Of what a ledger holds; hpo/ledger/migrations.py has the earlier ones."""
 
 GRACE_PERIOD = 2
 """Epochs before ASHA may stop a trial: rungs at 2, 8 and 32 of 50 epochs. With the reduction factor it was chosen by
@@ -16,37 +30,43 @@ REDUCTION_FACTOR = 4.0
 """ASHA lets the best quarter of a rung go on, as Li et al. (2020), "A System for Massively Parallel Hyperparameter
 Tuning", do."""
 
+_DERIVED = ("schema_version", "offset_seeds", "data.split_seeds")
+"""What follows from the rest of a specification and from the version of hpo that wrote it."""
+_LOOKED_UP = (
+    *("model.weights_name", "model.weights_sha256", "model.code_sha256", "model.geometry"),
+    *("data.train_sha256", "data.test_sha256"),
+)
+"""What hpo 0.1.0 did not look up."""
+
+
+class SearchConfig(BaseModel):
+    """How a study searches: which configurations it proposes and which it stops early."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    space: dict[str, Any]
+    """The search space, in the structure of its TOML file."""
+    sampler: Sampler = "tpe"
+    asha: bool = True
+    grace_period: int = GRACE_PERIOD
+    """Epochs that every trial may train before ASHA compares it."""
+    reduction_factor: float = REDUCTION_FACTOR
+    """One in so many trials of a rung goes on to the next."""
+
 
 class StudySpec(BaseModel):
     """Everything that decides a study's numbers; two studies of the same specification are the same study."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backbone: str
-    weights: str
-    weights_sha256: str | None
-    """Of the weights file, where `weights` is one; None: published or no weights."""
-    head: HeadKind
-    dataset: str
-    image_size: int | None
-    """Side of the square that the network sees, in pixels; None: what the weights' transform gives."""
-    augment: Augment
-    val_fraction: float
-    label_fraction: float
-    skipped_images: tuple[str, ...] = ()
-    """Names of images that could not be read and were left out."""
-    splits_sha256: str
-    """Of the training and validation images, in their order."""
-    sampler: Sampler
-    asha: bool
-    grace_period: int
-    """Epochs that every trial may train before ASHA compares it."""
-    reduction_factor: float
-    """One in so many trials of a rung goes on to the next."""
-    precision: Precision
+    schema_version: int = SCHEMA_VERSION
+    data: DataConfig
+    model: ModelConfig
+    search: SearchConfig
     seed: int
-    space: dict[str, Any]
-    """The search space, in the structure of its TOML file."""
+    """Every random stream of the study is a named child of it (`trainables.seeds`)."""
+    offset_seeds: bool = False
+    """Whether trial n of seed s is seeded with s * 1,000,003 + n, as in studies of hpo 0.1.0."""
 
 
 @dataclass(frozen=True)
@@ -88,61 +108,70 @@ class RunOptions(BaseModel):
     retrain: bool = True
 
 
+def search_over(
+    space: SearchSpace, *, sampler: Sampler, asha: bool, grace_period: int | None, reduction_factor: float | None
+) -> SearchConfig:
+    """Return how to search a space; None leaves the choice here.
+
+    Raises:
+        UsageError: ASHA cannot work so.
+    """
+    longest = space.max_epochs
+    grace = grace_period if grace_period is not None else min(GRACE_PERIOD, longest)
+    if asha and grace > longest:
+        raise UsageError(
+            f"--grace-period {grace}: the search space's longest trial has {longest} epochs; lower one or raise the"
+            " other, or say --no-asha."
+        )
+    if reduction_factor is not None and not reduction_factor > 1:
+        raise UsageError(f"--reduction-factor must be above 1, but is {reduction_factor:g}.")
+    return SearchConfig(
+        space=search_spaces.to_dict(space),
+        sampler=sampler,
+        asha=asha,
+        grace_period=grace,
+        reduction_factor=reduction_factor or REDUCTION_FACTOR,
+    )
+
+
+def split_seeds(seed: int) -> SplitSeeds:
+    """Return the seeds of a study's splits."""
+    return SplitSeeds(
+        validation=stream(seed, "validation split"), labels=stream(seed, "labels"), test=stream(seed, "test split")
+    )
+
+
+def trial_seed(spec: StudySpec, number: int) -> int:
+    """Return the seed of a study's trial `number`."""
+    return spec.seed * 1_000_003 + number if spec.offset_seeds else stream(spec.seed, "trial", number)
+
+
 def differences(recorded: StudySpec, asked: StudySpec) -> list[str]:
-    """Return one line for each field in which `asked` is not the specification that a study recorded."""
+    """Return one line for each field in which `asked` is not the specification that a study recorded.
+
+    What an earlier version did not record cannot differ.
+    """
     old, new = _flat(recorded.model_dump()), _flat(asked.model_dump())
+    left_out = (*_DERIVED, *(name for name in _LOOKED_UP if name in old and old[name] is None))
     return [
         f"{name}: the study has {_shown(old.get(name))}, this run asks for {_shown(new.get(name))}"
         for name in dict.fromkeys((*old, *new))
-        if old.get(name) != new.get(name)
+        if old.get(name) != new.get(name) and not f"{name}.".startswith(tuple(f"{one}." for one in left_out))
     ]
 
 
 def trial_config(
-    spec: StudySpec,
-    options: RunOptions,
-    params: dict[str, Any],
-    number: int,
-    threads: int,
-    micro_batch: int | None,
+    spec: StudySpec, options: RunOptions, params: dict[str, Any], seed: int, threads: int, micro_batch: int | None
 ) -> TrialConfig:
-    """Return what trial `number` with the sampled `params` trains; its seed follows from the study's and its number."""
-    return TrialConfig(
-        data=data_config(spec, options),
-        model=ModelConfig(
-            backbone=spec.backbone,
-            weights=spec.weights,
-            head=spec.head,
-            freeze_mode=params["freeze_mode"],
-            image_size=spec.image_size,
-        ),
-        learning_rate=params["learning_rate"],
-        batch_size=params["batch_size"],
-        epochs=params["epochs"],
-        augment=spec.augment,
-        precision=spec.precision,
-        seed=spec.seed * 1_000_003 + number,
-        micro_batch=micro_batch,
-        threads=threads,
+    """Return what a trial with the sampled `params` trains."""
+    machine = MachineConfig(
+        data_dir=options.data_dir, cache_bytes=options.cache_bytes, threads=threads, micro_batch=micro_batch
     )
-
-
-def data_config(spec: StudySpec, options: RunOptions) -> DataConfig:
-    """Return the study's dataset and splits, to be found where `options` say on the machine that reads it."""
-    return DataConfig(
-        dataset=spec.dataset,
-        data_dir=options.data_dir,
-        cache_bytes=options.cache_bytes,
-        val_fraction=spec.val_fraction,
-        label_fraction=spec.label_fraction,
-        split_seed=spec.seed,
-        skipped=spec.skipped_images,
-        fingerprint=spec.splits_sha256,
-    )
+    return TrialConfig(data=spec.data, model=spec.model, seed=seed, machine=machine, **params)
 
 
 def _flat(document: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Name what lies deeper by its way there, ``space.parameters.batch_size``."""
+    """Name what lies deeper by its way there, ``search.space.parameters.batch_size``."""
     flat: dict[str, Any] = {}
     for name, value in document.items():
         if isinstance(value, dict):

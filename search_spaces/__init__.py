@@ -21,7 +21,7 @@ The parameters are `learning_rate`, `batch_size`, `epochs` and `freeze_mode`, al
 ``parameters`` takes those of the space that it is laid over.
 """
 
-from search_spaces.files import builtin, load
+from search_spaces.files import builtin, for_study, load
 from search_spaces.sampling import suggest
 from search_spaces.space import Alternative, ParamValue, SearchSpace, SpaceError, from_dict, to_dict
 
@@ -31,6 +31,7 @@ __all__ = [
     "SearchSpace",
     "SpaceError",
     "builtin",
+    "for_study",
     "from_dict",
     "load",
     "suggest",

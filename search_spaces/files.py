@@ -17,6 +17,16 @@ def builtin(backbone: str, weights: str) -> SearchSpace:
     return from_dict(tomllib.loads(text), f"search_spaces/{file}")
 
 
+def for_study(backbone: str, weights: str, path: Path | None) -> SearchSpace:
+    """Return a study's search space: a user's file, laid over the backbone's own, or that alone.
+
+    Raises:
+        SpaceError: The file cannot be read or has mistakes; the message lists them all.
+    """
+    own = builtin(backbone, weights)
+    return own if path is None else load(path, own)
+
+
 def load(path: Path, base: SearchSpace) -> SearchSpace:
     """Read a user's search space; `base` gives the parameters of a file that only enqueues.
 

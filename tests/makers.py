@@ -1,12 +1,11 @@
 """Makers of what many tests need: a search space, a study's specification, an epoch, a ledger's report of one."""
 
-import math
 from typing import Any
 
 import search_spaces
 from hpo.ledger.ledger import Ledger
-from hpo.spec import StudySpec
-from trainables.config import EpochResult
+from hpo.spec import SearchConfig, StudySpec
+from trainables.config import DataConfig, EpochResult, ModelConfig
 
 SPACE = search_spaces.from_dict(
     {
@@ -23,34 +22,22 @@ SPACE = search_spaces.from_dict(
 
 
 def study_spec(**changes: Any) -> StudySpec:
-    """Return the specification of a small study of `SPACE`, but for `changes`."""
-    fields: dict[str, Any] = {
-        "backbone": "resnet18",
-        "weights": "none",
-        "weights_sha256": None,
-        "head": "projection",
-        "dataset": "digits",
-        "image_size": None,
-        "augment": "none",
-        "val_fraction": 0.25,
-        "label_fraction": 1.0,
-        "splits_sha256": "0" * 64,
-        "sampler": "tpe",
-        "asha": True,
-        "grace_period": 1,
-        "reduction_factor": 3.0,
-        "precision": "fp32",
-        "seed": 7,
-        "space": search_spaces.to_dict(SPACE),
-    }
-    return StudySpec(**{**fields, **changes})
+    """Return the specification of a small study of `SPACE`, but for `changes`, whichever group they belong to."""
+    data = DataConfig(dataset="digits", splits_sha256="0" * 64)
+    model = ModelConfig(backbone="resnet18", weights="none", precision="fp32")
+    search = SearchConfig(space=search_spaces.to_dict(SPACE), grace_period=1, reduction_factor=3.0)
+    groups: dict[str, Any] = {"data": {**vars(data)}, "model": {**vars(model)}, "search": search.model_dump()}
+    fields: dict[str, Any] = {"seed": 7}
+    for name, value in changes.items():
+        next((group for group in groups.values() if name in group), fields)[name] = value
+    return StudySpec.model_validate({**groups, **fields})
 
 
 def epoch(number: int, accuracy: float = 0.5, **changes: Any) -> EpochResult:
-    """Return epoch `number` of a trial; its training loss is no number that JSON has."""
+    """Return epoch `number` of a trial."""
     fields: dict[str, Any] = {
         "val_loss": 1.0,
-        "train_loss": math.inf,
+        "train_loss": 1.0,
         "learning_rate": 0.1,
         "seconds": 1.0,
         "images_per_second": 10.0,

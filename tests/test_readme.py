@@ -16,7 +16,7 @@ import torch
 from torchvision.models import get_model
 
 import search_spaces
-from trainables.networks.weights import PUBLISHED, SIMCLR_DEFAULT
+from trainables.networks.published import PUBLISHED, SIMCLR_DEFAULT
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

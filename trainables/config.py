@@ -46,39 +46,74 @@ class Geometry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitSeeds:
+    """What `numpy.random.default_rng` is given for each division of the images."""
+
+    validation: int = 0
+    labels: int | tuple[int, ...] = (0, 1)
+    """For the labels that `label_fraction` keeps."""
+    test: int = 0
+    """For the test split of a dataset that has none of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images a study trains on, and how they are split."""
+    """Which images a study trains on, how they are split, and how they are shown to the network."""
 
     dataset: str
     """One of `DATASETS`, or ``imagefolder:DIR``."""
-    data_dir: str | None = None
-    """Where datasets, weights and image stores lie on this machine; None: see `data_root`."""
     val_fraction: float = 0.25
     """Share of the training split that selects (validation), in (0, 1)."""
     label_fraction: float = 1.0
     """Share of the training labels that is kept, in (0, 1]; validation and test keep all of theirs."""
-    split_seed: int = 0
-    """Seed of every split."""
-    skipped: tuple[str, ...] = ()
-    """Names of images that cannot be read and are left out."""
-    cache_bytes: int = DEFAULT_CACHE_BYTES
-    """What this machine's decoded images and features may take, in bytes."""
-    fingerprint: str | None = None
-    """SHA-256 of the splits that the study recorded; a machine whose files give another is refused. None: no check."""
+    augment: Augment = "none"
+    split_seeds: SplitSeeds = SplitSeeds()
+    skipped_images: tuple[str, ...] = ()
+    """Images that cannot be read and are left out, as SPLIT/NAME, such as ``train/cat/1.jpg`` or ``test/cat/1.jpg``."""
+    splits_sha256: str | None = None
+    """Of the names and labels of training and validation, in their order; None: no check."""
+    train_sha256: str | None = None
+    """Of what lies in the training split: each image's name, label and size in bytes; None: no check."""
+    test_sha256: str | None = None
+    """Of what lies in the test split; None: no check."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which network a trial trains."""
+    """Which network a study trains, and how it computes."""
 
     backbone: str
     """A name in `PAPER_BACKBONES`, ``torchvision:NAME``, or ``package.module:function``."""
     weights: str = "default"
     """``default``, ``none``, a published name, or the path of a .pth, .pt or .safetensors file."""
     head: HeadKind = "projection"
-    freeze_mode: FreezeMode = "none"
     image_size: int | None = None
     """Side of the square that the network sees, in pixels; None: what the weights' own transform gives."""
+    precision: Precision = "auto"
+    weights_name: str | None = None
+    """What `weights` was found to mean, such as ``IMAGENET1K_V2``; None: not looked up."""
+    weights_sha256: str | None = None
+    """Of the weights' file; None: there is none, or it was not looked up."""
+    code_sha256: str | None = None
+    """Of the file of a user's own backbone; None: it has none, or it was not looked up."""
+    geometry: Geometry | None = None
+    """The weights' own transform at `image_size`; None, as in studies of hpo 0.1.0: that of the default weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig:
+    """What the machine gives a trial. Its numbers do not depend on it, but for `micro_batch`, as far as that says."""
+
+    data_dir: str | None = None
+    """Where datasets, weights and image stores lie; None: see `data_root`."""
+    cache_bytes: int = DEFAULT_CACHE_BYTES
+    """What decoded images and features may take, in bytes."""
+    threads: int = 1
+    """CPU threads that torch may use: the CPUs that the trial was given."""
+    micro_batch: int | None = None
+    """Images that are on the device at a time; a larger batch is split and its gradients are summed. None: no split.
+    The step is the whole batch's but for batch norm, whose statistics are then those of a part, and for what is random
+    in it (augmentation, dropout), which is drawn by part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +125,9 @@ class TrialConfig:
     learning_rate: float
     batch_size: int
     epochs: int
-    augment: Augment = "none"
-    precision: Precision = "auto"
+    freeze_mode: FreezeMode = "none"
     seed: int = 0
-    micro_batch: int | None = None
-    """Images that are on the device at a time; a larger batch is split and its gradients are summed. None: no split.
-    The step is the whole batch's but for batch norm, whose statistics are then those of a part, and for what is random
-    in it (augmentation, dropout), which is drawn by part."""
-    threads: int = 1
-    """CPU threads that torch may use: the CPUs that the trial was given."""
+    machine: MachineConfig = MachineConfig()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,20 +2,33 @@
 
 import gc
 import logging
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+import search_spaces
 from hpo import paths as study_paths
 from hpo.cli.cluster import cluster, doctor
+from hpo.cli.groups import (
+    AsJson,
+    DataDir,
+    DataOptions,
+    Located,
+    MachineOptions,
+    ModelOptions,
+    SearchOptions,
+    grouped,
+)
 from hpo.cli.output import conclude, console, print_json
 from hpo.errors import HpoError, UsageError
 
 logger = logging.getLogger("hpo")
+
+RetrainOn = Literal["train+val", "train"]
+ExportFormat = Literal["toml", "json", "yaml", "csv"]
 
 app = typer.Typer(
     name="hpo",
@@ -28,19 +41,6 @@ app = typer.Typer(
     " 130 interrupted.",
 )
 
-StudiesDir = Annotated[
-    Path | None, typer.Option(help="Folder of all studies; default: $HPO_STUDIES_DIR, else ./studies.")
-]
-Storage = Annotated[
-    str | None,
-    typer.Option(help="Database of the studies, an SQLAlchemy URL; default: STUDIES_DIR/optuna.db."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-DataDir = Annotated[
-    str | None,
-    typer.Option(help="Datasets, weights, decoded images; default: $HPO_DATA_DIR, else ~/.cache/hpo."),
-]
-CacheSize = Annotated[float, typer.Option(min=0, help="Gigabytes (2^30) for decoded images and features.")]
 NewAddress = Annotated[
     str | None, typer.Option(help="local, auto, or HOST:PORT of a Ray cluster; default: where the study ran last.")
 ]
@@ -48,7 +48,9 @@ StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
 
 
 @app.command()
+@grouped
 def run(
+    *,
     backbone: Annotated[
         list[str],
         typer.Option(
@@ -57,133 +59,78 @@ def run(
         ),
     ],
     trials: Annotated[int, typer.Option(min=1, help="Trials that each study is to reach.")],
+    data: DataOptions,
+    model: ModelOptions,
+    search: SearchOptions,
+    machines: MachineOptions,
+    located: Located,
     study: Annotated[
         str | None,
         typer.Option(help="The study's name; default: BACKBONE-DATASET. Of several backbones: STUDY-BACKBONE."),
     ] = None,
-    dataset: Annotated[str, typer.Option(help="pets, fashion-mnist, cifar10, digits, or imagefolder:DIR.")] = "pets",
-    data_dir: DataDir = None,
-    cache_size: CacheSize = 20.0,
-    weights: Annotated[str, typer.Option(help="default, none, a published name, or a file.")] = "default",
     space: Annotated[Path | None, typer.Option(help="A search space of your own, a TOML file.")] = None,
-    head: Annotated[str, typer.Option(help="projection, linear or paper.")] = "projection",
-    augment: Annotated[str, typer.Option(help="none or standard (random crop and flip).")] = "none",
-    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the network's input, in pixels.")] = None,
-    val_fraction: Annotated[float, typer.Option(help="Share of the training split that validates.")] = 0.25,
-    label_fraction: Annotated[float, typer.Option(help="Share of the training labels that is kept.")] = 1.0,
+    geometry_of: Annotated[
+        str | None,
+        typer.Option(help="For a weights file: the published weights whose resize, crop and normalisation it takes."),
+    ] = None,
     skip_bad_images: Annotated[
         bool, typer.Option("--skip-bad-images", help="Leave images out that cannot be read.")
     ] = False,
-    sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
-    grace_period: Annotated[
-        int | None, typer.Option(min=1, help="Epochs before ASHA may stop a trial; default 2.")
-    ] = None,
-    reduction_factor: Annotated[
-        float | None, typer.Option(help="ASHA lets one in so many trials go on; default 4.")
-    ] = None,
-    no_asha: Annotated[bool, typer.Option("--no-asha", help="Stop no trial early.")] = False,
-    address: Annotated[str, typer.Option(help="local, auto, or HOST:PORT of a Ray cluster.")] = "local",
-    storage: Storage = None,
-    checkpoints: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or fsspec URL for trials' checkpoints; default: the study's own folder, of nodes that do not"
-            " share it their data folder."
-        ),
-    ] = None,
-    studies_dir: StudiesDir = None,
-    cpus_per_trial: Annotated[float | None, typer.Option(min=0.1, help="CPUs of each trial.")] = None,
-    gpus_per_trial: Annotated[float | None, typer.Option(min=0.0, help="GPUs of each trial; may be a share.")] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")] = "auto",
-    timeout: Annotated[str | None, typer.Option(help="Start no epoch after this time: 90s, 45m, 8h, 1h30m.")] = None,
-    max_failures: Annotated[
-        int, typer.Option(min=0, help="Start a trial that failed again so often before it counts as FAIL.")
-    ] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits, the sampler and the trials.")] = 0,
-    no_retrain: Annotated[bool, typer.Option("--no-retrain", help="Leave the held-out test alone.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a study: sample, train and stop trials; retrain the best; report its held-out test accuracy."""
-    _one_of("--head", head, ("projection", "linear", "paper"))
-    _one_of("--augment", augment, ("none", "standard"))
-    _one_of("--sampler", sampler, ("tpe", "random"))
-    _one_of("--precision", precision, ("auto", "fp32", "fp16", "bf16"))
-    if reduction_factor is not None and not reduction_factor > 1:
-        raise UsageError(f"--reduction-factor must be above 1, but is {reduction_factor:g}.")
-    timeout_s = None if timeout is None else parse_duration(timeout)
-    names = study_paths.study_names(backbone, dataset, study)
-    folder = study_paths.studies_dir(studies_dir)
-    located_by = study_paths.located_by(studies_dir, storage)
+    names = study_paths.study_names(backbone, data.dataset, study)
 
-    from hpo.machines.checkpoints import checked_place
-    from hpo.spec import RunOptions
+    from hpo.ledger.ledger import recorded_spec
     from hpo.studies.lifecycle import start
-    from hpo.studies.new import Asked, checked
+    from hpo.studies.new import new_study
+    from trainables.config import DataConfig, ModelConfig
 
-    asked = {
-        "dataset": dataset,
-        "weights": weights,
-        "space": space,
-        "head": head,
-        "augment": augment,
-        "image_size": image_size,
-        "val_fraction": val_fraction,
-        "label_fraction": label_fraction,
-        "skip_bad_images": skip_bad_images,
-        "sampler": sampler,
-        "asha": not no_asha,
-        "grace_period": grace_period,
-        "reduction_factor": reduction_factor,
-        "precision": precision,
-        "seed": seed,
-    }
-    options = RunOptions(
-        trials=trials,
-        data_dir=data_dir and str(Path(data_dir).expanduser().absolute()),
-        cache_bytes=_gigabytes(cache_size),
-        address=address,
-        checkpoints=checkpoints and checked_place(checkpoints),
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-        concurrency=concurrency,
-        timeout_s=timeout_s,
-        max_failures=max_failures,
-        retrain=not no_retrain,
-    )
+    options = machines.options(trials)
     studies = [
         (
-            checked(Asked.model_validate({**asked, "backbone": one}), options),
-            study_paths.StudyPaths(folder, name, located_by),
+            new_study(
+                DataConfig(**vars(data)),
+                ModelConfig(backbone=one, **vars(model)),
+                search.over(search_spaces.for_study(one, model.weights, space)),
+                options,
+                seed=seed,
+                skip_bad_images=skip_bad_images,
+                geometry_of=geometry_of,
+                existing=recorded_spec(located.url, name),
+            ),
+            located.paths(name),
         )
         for one, name in names.items()
     ]
-    conclude(start(studies, options, study_paths.storage_url(folder, storage)), as_json)
+    conclude(start(studies, options, located.url), as_json)
 
 
 @app.command()
+@grouped
 def resume(
+    *,
     study: Annotated[list[str], typer.Argument(metavar="STUDY...")],
     trials: Annotated[int | None, typer.Option(min=1, help="A higher target, for each.")] = None,
     address: NewAddress = None,
-    studies_dir: StudiesDir = None,
-    storage: Storage = None,
+    located: Located,
     as_json: AsJson = False,
 ) -> None:
     """Go on with studies where they stopped."""
     from hpo.ledger.ledger import open_study
     from hpo.studies.lifecycle import resume as go_on
 
-    located = [_located(name, studies_dir, storage) for name in dict.fromkeys(study)]
-    studies = [(open_study(url, files.name), files) for files, url in located]
-    conclude(go_on(studies, located[0][1], trials=trials, address=address), as_json)
+    studies = [(open_study(located.url, name), located.paths(name)) for name in dict.fromkeys(study)]
+    conclude(go_on(studies, located.url, trials=trials, address=address), as_json)
 
 
 @app.command()
+@grouped
 def status(
+    *,
     study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
-    studies_dir: StudiesDir = None,
-    storage: Storage = None,
+    located: Located,
     as_json: AsJson = False,
 ) -> None:
     """Show all studies, or one."""
@@ -191,7 +138,7 @@ def status(
     from hpo.views import tables
     from hpo.views.summary import summarise, summary
 
-    files, url = _located(study or "-", studies_dir, storage)
+    url = located.url
     screen = console()
     if study is None:
         studies = list_studies(url)
@@ -200,7 +147,7 @@ def status(
         elif studies:
             tables.show_studies([summary(one) for one in studies], screen)
         else:
-            logger.info("no studies in %s yet; `hpo run` starts one", files.studies)
+            logger.info("no studies in %s yet; `hpo run` starts one", located.paths("-").studies)
         return
     ledger = open_study(url, study)
     if as_json:
@@ -212,47 +159,43 @@ def status(
 
 
 @app.command()
+@grouped
 def retrain(
+    *,
     study: StudyName,
     seeds: Annotated[int, typer.Option(min=1, help="Models to train; mean and deviation are reported.")] = 1,
     top: Annotated[
         int, typer.Option(min=1, help="Train so many of the best again and let validation choose among them.")
     ] = 1,
-    on: Annotated[str, typer.Option(help="train+val or train.")] = "train+val",
+    on: Annotated[RetrainOn, typer.Option(help="What it learns from.")] = "train+val",
     address: NewAddress = None,
-    studies_dir: StudiesDir = None,
-    storage: Storage = None,
+    located: Located,
     as_json: AsJson = False,
 ) -> None:
     """Retrain a study's best configuration and look at held-out test."""
-    _one_of("--on", on, ("train+val", "train"))
     from hpo.ledger.ledger import open_study
     from hpo.studies.lifecycle import retrain_again
 
-    files, url = _located(study, studies_dir, storage)
-    ledger = open_study(url, study)
-    ended = retrain_again(
-        ledger, files, url, seeds=seeds, top=top, on="train" if on == "train" else "train+val", address=address
-    )
+    ledger = open_study(located.url, study)
+    ended = retrain_again(ledger, located.paths(study), located.url, seeds=seeds, top=top, on=on, address=address)
     conclude(ended, as_json)
 
 
 @app.command()
+@grouped
 def export(
+    *,
     study: StudyName,
-    form: Annotated[str, typer.Option("--format", help="toml (a search space), json, yaml or csv.")] = "toml",
+    form: Annotated[ExportFormat, typer.Option("--format", help="toml is a search space.")] = "toml",
     top: Annotated[int, typer.Option(min=1, help="How many of the best configurations.")] = 1,
     output: Annotated[Path | None, typer.Option(help="A file; default: stdout.")] = None,
-    studies_dir: StudiesDir = None,
-    storage: Storage = None,
+    located: Located,
 ) -> None:
     """Print the best configurations of a study."""
-    _one_of("--format", form, ("toml", "json", "yaml", "csv"))
     from hpo.ledger.ledger import open_study
     from hpo.studies import export as exports
 
-    _, url = _located(study, studies_dir, storage)
-    text = exports.export(open_study(url, study), form, top)  # type: ignore[arg-type] # checked above
+    text = exports.export(open_study(located.url, study), form, top)
     if output is None:
         sys.stdout.write(text)
     else:
@@ -260,22 +203,22 @@ def export(
 
 
 @app.command()
+@grouped
 def dashboard(
+    *,
     study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; other machines need more than loopback.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
-    studies_dir: StudiesDir = None,
-    storage: Storage = None,
+    located: Located,
 ) -> None:
     """Watch studies in optuna-dashboard, also while they run."""
     from hpo.ledger.ledger import open_study
     from hpo.studies.dashboard import serve
 
-    _, url = _located(study or "-", studies_dir, storage)
-    page = open_study(url, study).dashboard_path if study is not None else ""
-    serve(url, host, port, page)
+    page = open_study(located.url, study).dashboard_path if study is not None else ""
+    serve(located.url, host, port, page)
 
 
 @app.command()
@@ -296,23 +239,24 @@ def cache(
 
 
 @app.command()
+@grouped
 def delete(
+    *,
     study: StudyName,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    studies_dir: StudiesDir = None,
-    storage: Storage = None,
+    located: Located,
 ) -> None:
     """Delete a study: its trials, its models, its folder."""
     from hpo.ledger.ledger import open_study
     from hpo.studies.delete import delete as remove
 
-    files, url = _located(study, studies_dir, storage)
-    trials = open_study(url, study).n_trials
+    files = located.paths(study)
+    trials = open_study(located.url, study).n_trials
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"study {study} has {trials} trials; say --yes to delete it.")
         typer.confirm(f"Delete study {study} with its {trials} trials and {files.folder}?", abort=True, err=True)
-    remove(url, files)
+    remove(located.url, files)
     logger.info("deleted study %s", study)
 
 
@@ -329,19 +273,6 @@ def main() -> NoReturn:
     # The interpreter's last collection would look through all of torch, which takes more than a second.
     gc.freeze()
     sys.exit(code)
-
-
-def parse_duration(text: str) -> float:
-    """Return a time such as ``90s``, ``45m``, ``8h`` or ``1h30m`` in seconds.
-
-    Raises:
-        UsageError: It is no such time.
-    """
-    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
-    if not text or match is None:
-        raise UsageError(f"--timeout {text}: a time such as 90s, 45m, 8h or 1h30m is needed.")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def _guarded(command: Callable[[], Any], debug: bool) -> int:
@@ -381,18 +312,3 @@ def _configure_logging(debug: bool) -> None:
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING)
     for name in ("hpo", "trainables", "search_spaces"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
-
-
-def _located(study: str, studies_dir: Path | None, storage: str | None) -> tuple[study_paths.StudyPaths, str]:
-    folder = study_paths.studies_dir(studies_dir)
-    files = study_paths.StudyPaths(folder, study, study_paths.located_by(studies_dir, storage))
-    return files, study_paths.storage_url(folder, storage)
-
-
-def _gigabytes(size: float) -> int:
-    return int(size * 2**30)
-
-
-def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{option} {value}: allowed are {', '.join(allowed)}.")

@@ -13,14 +13,13 @@ import search_spaces
 from hpo.errors import NothingFitsError
 from hpo.spec import Sampler, StudySpec
 from search_spaces import SearchSpace
+from trainables.seeds import stream
 
 BLOCK = 250
 """The copy holds the newest one to two blocks of trials; TPE compares at most its 25 best with all others, which no
 longer gain by number."""
 BEST = 25
 """Older trials that are kept: as many as TPE counts among the best."""
-_REFUSAL_STRIDE = 1_000_003
-"""Between the seeds of the draws for one trial."""
 REFUSALS = 1000
 """Draws in a row that may be refused before the search space counts as one that holds nothing else."""
 
@@ -40,7 +39,7 @@ class Draws:
     """
 
     def __init__(self, spec: StudySpec, space: SearchSpace, trials: Sequence[FrozenTrial]) -> None:
-        self._kind: Sampler = spec.sampler
+        self._kind: Sampler = spec.search.sampler
         self._seed = spec.seed
         self._space = space
         self._first = max(0, len(trials) // BLOCK - 1) * BLOCK
@@ -72,7 +71,7 @@ class Draws:
         if number < len(self._space.enqueue):
             self._study.enqueue_trial(dict(self._space.enqueue[number]))
         for attempt in range(REFUSALS):
-            self._study.sampler = _sampler(self._kind, self._seed + number + attempt * _REFUSAL_STRIDE)
+            self._study.sampler = _sampler(self._kind, stream(self._seed, "sampler", number, attempt))
             trial = self._study.ask()
             search_spaces.suggest(self._space, trial)
             if accept(trial.params):

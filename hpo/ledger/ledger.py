@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 import search_spaces
 from hpo.errors import HpoError, UsageError
 from hpo.ledger.draws import Accept, Draws, anything
+from hpo.ledger.migrations import read_spec
 from hpo.ledger.records import Assignment, Ending, State, TrialRecord, as_row, from_row
 from hpo.ledger.storage import connect, missing_sqlite_file, opening, patient
 from hpo.spec import RunOptions, StudySpec, differences
@@ -44,7 +45,7 @@ class Ledger:
         self.name = study.study_name
         self.hold: Callable[[], None] = lambda: None
         self.spec = _stored_spec(study)
-        self.space = search_spaces.from_dict(self.spec.space, f"study {self.name}")
+        self.space = search_spaces.from_dict(self.spec.search.space, f"study {self.name}")
         self._open: dict[int, _OpenTrial] = {}
         self._interrupted: deque[FrozenTrial] = deque()
         self._begun: FrozenTrial | None = None
@@ -281,7 +282,7 @@ def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: di
             study.set_user_attr(_KEY, secrets.token_hex(4))
             study.set_user_attr(_SPLITS, splits)
             study.set_user_attr(_RUN, options.model_dump())
-            study.set_user_attr(_SPEC, spec.model_dump())
+            study.set_user_attr(_SPEC, spec.model_dump(mode="json"))
         ledger = Ledger(study, storage)
     _refuse_another(ledger, spec)
     ledger.run_options = options.model_copy(update={"trials": max(options.trials, ledger.n_trials)})
@@ -303,6 +304,18 @@ def check(url: str, name: str, spec: StudySpec) -> None:
             study = optuna.load_study(study_name=name, storage=storage)
             if _SPEC in study.user_attrs or study.get_trials(deepcopy=False):
                 _refuse_another(Ledger(study, storage), spec)
+
+
+def recorded_spec(url: str, name: str) -> StudySpec | None:
+    """Return the specification of study `name`; None: there is no such study yet."""
+    if missing_sqlite_file(url):
+        return None
+    storage = connect(url)
+    with opening(url):
+        if name not in _names(storage):
+            return None
+        study = optuna.load_study(study_name=name, storage=storage)
+        return _stored_spec(study) if _SPEC in study.user_attrs else None
 
 
 def open_study(url: str, name: str) -> Ledger:
@@ -358,7 +371,7 @@ def _stored_spec(study: optuna.Study) -> StudySpec:
     stored = study.user_attrs.get(_SPEC)
     if stored is None:
         raise UsageError(f"study {study.study_name} was not made by hpo (it carries no specification).")
-    return StudySpec.model_validate(stored)
+    return read_spec(stored, study.study_name)
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

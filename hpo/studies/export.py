@@ -39,8 +39,8 @@ def export(ledger: Ledger, form: Format, top: int) -> str:
         return _csv(flat)
     document = {
         "study": ledger.name,
-        "backbone": ledger.spec.backbone,
-        "dataset": ledger.spec.dataset,
+        "backbone": ledger.spec.model.backbone,
+        "dataset": ledger.spec.data.dataset,
         "best": rows,
     }
     if form == "json":
@@ -72,9 +72,8 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def _toml(ledger: Ledger, best: list[TrialRecord]) -> str:
-    lines = [
-        f"# Study {ledger.name}: {ledger.spec.backbone} on {ledger.spec.dataset}; its best trials are tried first."
-    ]
+    of = f"{ledger.spec.model.backbone} on {ledger.spec.data.dataset}"
+    lines = [f"# Study {ledger.name}: {of}; its best trials are tried first."]
     lines += [
         f"# Trial {record.number}: validation accuracy {record.best.val_accuracy:.4f}"
         f" at epoch {record.best.epoch} of {record.params['epochs']}."

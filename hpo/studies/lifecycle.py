@@ -166,7 +166,7 @@ def _noting(failures: dict[str, HpoError], study: str) -> Iterator[None]:
 def _running(opened: Sequence[Opened], command: str) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
     """Have Ray up, every node ready and the studies on the screen; `command` is what goes on after an interruption."""
     options = opened[0].options
-    modules = modules_of([one.ledger.spec.backbone for one in opened])
+    modules = modules_of([one.ledger.spec.model.backbone for one in opened])
     with stoppable(command) as interruption, ray_session(options.address, modules):
         placement = place(options, nodes())
         ready = make_ready(opened, placement)

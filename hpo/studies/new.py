@@ -1,113 +1,57 @@
 """A new study: what was asked for, checked down to the last image. The one part of the driver that needs torch."""
 
+import dataclasses
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 import search_spaces
-from hpo.errors import UsageError
-from hpo.spec import GRACE_PERIOD, REDUCTION_FACTOR, NewStudy, RunOptions, Sampler, StudySpec
-from hpo.studies.preflight import readable
-from trainables.config import FREEZE_MODES, Augment, DataConfig, FreezeMode, HeadKind, ModelConfig, Precision
+from hpo.spec import NewStudy, RunOptions, SearchConfig, StudySpec, split_seeds
+from hpo.studies.preflight import identified, readable
+from trainables.config import FREEZE_MODES, DataConfig, ModelConfig
 from trainables.data import datasets, splits
-from trainables.networks import backbones, fetch
-from trainables.networks.weights import is_file_spec
+from trainables.networks import backbones, freeze, identity
 
 
-class Asked(BaseModel):
-    """What ``hpo run`` was asked for, before it is checked."""
+def new_study(
+    data: DataConfig,
+    model: ModelConfig,
+    search: SearchConfig,
+    options: RunOptions,
+    *,
+    seed: int,
+    skip_bad_images: bool,
+    geometry_of: str | None,
+    existing: StudySpec | None,
+) -> NewStudy:
+    """Check everything that was asked for, and look up what it means: backbone, weights, images, splits.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    backbone: str
-    dataset: str
-    weights: str
-    space: Path | None
-    head: HeadKind
-    augment: Augment
-    image_size: int | None
-    val_fraction: float
-    label_fraction: float
-    skip_bad_images: bool
-    sampler: Sampler
-    asha: bool
-    grace_period: int | None
-    reduction_factor: float | None
-    precision: Precision
-    seed: int
-
-
-def checked(asked: Asked, options: RunOptions) -> NewStudy:
-    """Check everything that was asked for: backbone, weights, search space, images, splits.
+    Args:
+        data: The dataset, as it was asked for.
+        model: The backbone and its weights, as they were asked for.
+        search: The search, with its space.
+        options: How the study is to be run.
+        seed: The study's.
+        skip_bad_images: Whether images that cannot be read are left out.
+        geometry_of: The weights whose transform a weights file takes; None: see `identity.resolve`.
+        existing: The specification of the study of that name, whose splits are then made as it made them; None: there
+            is none.
 
     Raises:
-        UsageError, trainables.InputError, search_spaces.SpaceError: Something cannot be used; nothing was created.
+        UsageError, trainables.InputError: Something cannot be used; nothing was created.
     """
-    backbones.architecture_of(asked.backbone)
-    space = search_spaces.builtin(asked.backbone, asked.weights)
-    if asked.space is not None:
-        space = search_spaces.load(asked.space, space)
-    weights, digest = _identified(asked.weights)
-    for mode in _freeze_modes(space):
-        model = ModelConfig(
-            backbone=asked.backbone,
-            weights=weights,
-            head=asked.head,
-            freeze_mode=mode,
-            image_size=asked.image_size,
-        )
-        backbones.check(model, options.data_dir)
-    data = DataConfig(
-        dataset=_absolute(asked.dataset),
-        data_dir=options.data_dir,
-        cache_bytes=options.cache_bytes,
-        val_fraction=asked.val_fraction,
-        label_fraction=asked.label_fraction,
-        split_seed=asked.seed,
-    )
-    data = readable(data, backbones.geometry(asked.backbone, asked.image_size), skip_bad=asked.skip_bad_images)
-    images = datasets.training_images(data)
+    model = identity.resolve(model, options.data_dir, geometry_of)
+    freeze_modes = search_spaces.from_dict(search.space, "the search space").freeze_modes
+    for mode in FREEZE_MODES:
+        if mode in freeze_modes:
+            freeze.check(model, mode)
+    backbones.check(model, options.data_dir)
+    seeds = existing.data.split_seeds if existing is not None else split_seeds(seed)
+    data = dataclasses.replace(data, dataset=_absolute(data.dataset), split_seeds=seeds)
+    data = readable(identified(data, options), identity.geometry_of(model), options, skip_bad=skip_bad_images)
+    images = datasets.training_images(data, options.data_dir)
     divided = splits.split(images, data)
-    grace = asked.grace_period if asked.grace_period is not None else min(GRACE_PERIOD, space.max_epochs)
-    if asked.asha and grace > space.max_epochs:
-        raise UsageError(
-            f"--grace-period {grace}: the search space's longest trial has {space.max_epochs} epochs; lower one or"
-            " raise the other, or say --no-asha."
-        )
-    spec = StudySpec(
-        backbone=asked.backbone,
-        weights=weights,
-        weights_sha256=digest,
-        head=asked.head,
-        dataset=data.dataset,
-        image_size=asked.image_size,
-        augment=asked.augment,
-        val_fraction=asked.val_fraction,
-        label_fraction=asked.label_fraction,
-        skipped_images=data.skipped,
-        splits_sha256=divided.fingerprint,
-        sampler=asked.sampler,
-        asha=asked.asha,
-        grace_period=grace,
-        reduction_factor=asked.reduction_factor or REDUCTION_FACTOR,
-        precision=asked.precision,
-        seed=asked.seed,
-        space=search_spaces.to_dict(space),
-    )
+    data = dataclasses.replace(data, splits_sha256=divided.fingerprint)
+    spec = StudySpec(data=data, model=model, search=search, seed=seed)
     return NewStudy(spec, splits.summary(images, divided), splits.listing(images, divided))
-
-
-def _freeze_modes(space: search_spaces.SearchSpace) -> list[FreezeMode]:
-    """One mode is enough to check the weights; without weights, each must be one that trains everything."""
-    return [mode for mode in reversed(FREEZE_MODES) if mode in space.freeze_modes][:1]
-
-
-def _identified(weights: str) -> tuple[str, str | None]:
-    """Return the weights' name, or the file's absolute path and its SHA-256."""
-    if not is_file_spec(weights):
-        return weights, None
-    path = Path(weights).expanduser().absolute()
-    return str(path), fetch.sha256(path) if path.is_file() else None
 
 
 def _absolute(dataset: str) -> str:

@@ -92,6 +92,20 @@ def make_ready(opened: Sequence[Opened], placement: Placement) -> list[Readiness
     ]
 
 
+def verify(config: TrialConfig, options: RunOptions) -> None:
+    """See that this machine has the weights, the code and the images that a study recorded, and that they can be read.
+
+    Raises:
+        UsageError, trainables.InputError: It has not; the message names what is missing or another.
+    """
+    from hpo.studies.preflight import readable
+    from trainables.networks import backbones, identity
+
+    identity.verify(config.model, options.data_dir)
+    backbones.check(config.model, options.data_dir)
+    readable(config.data, identity.geometry_of(config.model), options, skip_bad=False)
+
+
 def forget_checkpoints(place: CheckpointPlace, running: frozenset[int]) -> None:
     """Let every node drop the checkpoints that it alone has of trials that have ended."""
     if not place.shared:
@@ -161,7 +175,7 @@ def _node_name(node_id: str) -> str:
 
 def _needs(one: Opened, width: int) -> dict[FreezeMode, MemoryNeed]:
     """Estimate, in a process that has torch, the GPU memory of each freeze mode."""
-    width = {"fp32": 4, "fp16": 2, "bf16": 2}.get(one.ledger.spec.precision, width)
+    width = {"fp32": 4, "fp16": 2, "bf16": 2}.get(one.ledger.spec.model.precision, width)
     task = ray.remote(num_cpus=0)(_estimate)
     try:
         needs: dict[FreezeMode, MemoryNeed] = ray.get(
@@ -169,9 +183,9 @@ def _needs(one: Opened, width: int) -> dict[FreezeMode, MemoryNeed]:
         )
     except RayError as error:
         raise HpoError(
-            f"the GPU memory of {one.ledger.spec.backbone} cannot be estimated ({_cause(error)})."
+            f"the GPU memory of {one.ledger.spec.model.backbone} cannot be estimated ({_cause(error)})."
         ) from error
-    unknown = [config.model.freeze_mode for config in one.configs if config.model.freeze_mode not in needs]
+    unknown = [config.freeze_mode for config in one.configs if config.freeze_mode not in needs]
     if unknown:
         logger.warning(
             "study %s: what freeze mode %s needs of a card cannot be estimated; such trials go to any card",
@@ -189,8 +203,13 @@ def _estimate(configs: tuple[TrialConfig, ...], classes: int, width: int) -> dic
     needs = {}
     for config in configs:
         with suppress(InputError):
-            needs[config.model.freeze_mode] = estimate(
-                config.model, classes=classes, augment=config.augment, width=width, data_dir=config.data.data_dir
+            needs[config.freeze_mode] = estimate(
+                config.model,
+                config.freeze_mode,
+                classes=classes,
+                augment=config.data.augment,
+                width=width,
+                data_dir=config.machine.data_dir,
             )
     return needs
 
@@ -208,7 +227,7 @@ def _fill(one: Opened, placement: Placement) -> None:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
             max_retries=0,
         )
-        streams[node_id] = task.remote(one.configs, one.ledger.spec.weights_sha256)
+        streams[node_id] = task.remote(one.configs, one.options)
     problems = []
     while streams:
         stream: Any = ray.wait(list(streams.values()), num_returns=1)[0][0]
@@ -227,7 +246,7 @@ def _fill(one: Opened, placement: Placement) -> None:
         )
 
 
-def _filling(configs: tuple[TrialConfig, ...], weights_sha256: str | None) -> Iterator[str]:
+def _filling(configs: tuple[TrialConfig, ...], options: RunOptions) -> Iterator[str]:
     """Yield what the stores log while they are filled (runs on a node)."""
     use_given_cards()
     told: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
@@ -236,7 +255,7 @@ def _filling(configs: tuple[TrialConfig, ...], weights_sha256: str | None) -> It
     log.addHandler(handler := logging.handlers.QueueHandler(told))
     try:
         with ThreadPoolExecutor(1) as pool:
-            work = pool.submit(_fill_this_node, configs, weights_sha256)
+            work = pool.submit(_fill_this_node, configs, options)
             while not (work.done() and told.empty()):
                 try:
                     yield told.get(timeout=0.2).getMessage()
@@ -247,24 +266,14 @@ def _filling(configs: tuple[TrialConfig, ...], weights_sha256: str | None) -> It
         log.removeHandler(handler)
 
 
-def _fill_this_node(configs: tuple[TrialConfig, ...], weights_sha256: str | None) -> str:
-    from hpo.studies.preflight import readable
-    from trainables.networks import backbones, fetch
-    from trainables.training import epoch as learning
-    from trainables.training import feature_store, trial
+def _fill_this_node(configs: tuple[TrialConfig, ...], options: RunOptions) -> str:
+    from trainables.training import epoch, feature_store, trial
 
-    first = configs[0]
-    if weights_sha256 is not None and Path(first.model.weights).is_file():
-        found = fetch.sha256(Path(first.model.weights))
-        if found != weights_sha256:
-            raise UsageError(f"{first.model.weights} is another file here than the study's; copy the study's here.")
-    backbones.check(first.model, first.data.data_dir)
-    shape = backbones.geometry(first.model.backbone, first.model.image_size)
-    readable(first.data, shape, skip_bad=False)
-    data = trial.open_training_data(first.data, shape)
+    verify(configs[0], options)
+    data = trial.open_training_data(configs[0])
     for config in configs:
         if feature_store.applies(config):
-            feature_store.with_features(learning.new_learner(config, len(data.classes)), data.examples)
+            feature_store.with_features(epoch.new_learner(config, len(data.classes)), data.examples)
     return f"ready, {len(data.examples.labels)} training images"
 
 

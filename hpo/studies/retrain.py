@@ -3,7 +3,6 @@
 This module alone evaluates on them. Every look is counted in the ledger before it is taken.
 """
 
-import dataclasses
 import json
 import logging
 import shutil
@@ -26,6 +25,7 @@ from hpo.spec import trial_config
 from hpo.tune.trials import StudyRun
 from hpo.views.figures import draw_confusion
 from trainables.config import EpochResult, TrialConfig
+from trainables.seeds import stream
 
 if TYPE_CHECKING:
     from hpo.studies.metrics import TestMetrics
@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 RetrainOn = Literal["train+val", "train"]
 _NODES_LOOK_S = 10.0
 """Between two looks at which machines are alive."""
-_SEED_STRIDE = 7_919
-"""Between the seeds of repeated retrains; a prime apart from the stride between trials."""
 
 
 @dataclass(frozen=True)
@@ -126,15 +124,14 @@ def _fit(run: StudyRun, record: TrialRecord, placement: Placement) -> Fit:
 def _config(run: StudyRun, record: TrialRecord, placement: Placement, repeat: int) -> TrialConfig:
     fit = _fit(run, record, placement)
     sizes = [size for size in (fit.micro_batch, run.ledger.micro_batch(record.params)) if size is not None]
-    config = trial_config(
+    return trial_config(
         run.ledger.spec,
         run.options,
         record.params,
-        record.number,
+        stream(run.ledger.spec.seed, "retrain", record.number, repeat),
         fit.share.threads,
         min(sizes, default=None),
     )
-    return dataclasses.replace(config, seed=config.seed + repeat * _SEED_STRIDE)
 
 
 def _choose(run: StudyRun, candidates: list[TrialRecord], placement: Placement) -> TrialRecord:

@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from hpo.ledger.records import TrialRecord
-from hpo.spec import StudySpec
+from hpo.spec import SearchConfig
 
 METRIC = "val_accuracy"
 TIME = "epoch"
@@ -31,16 +31,16 @@ def known(number: int) -> Any:
     return KnownTrial(f"trial-{number}")
 
 
-def scheduler(spec: StudySpec, max_epochs: int) -> TrialScheduler:
+def scheduler(search: SearchConfig, max_epochs: int) -> TrialScheduler:
     """Return Ray's ASHA for trials of up to `max_epochs` epochs, or a scheduler that stops none."""
-    if not spec.asha:
+    if not search.asha:
         return FIFOScheduler()
     return ASHAScheduler(
         time_attr=TIME,
         metric=METRIC,
         mode="max",
-        grace_period=spec.grace_period,
-        reduction_factor=spec.reduction_factor,
+        grace_period=search.grace_period,
+        reduction_factor=search.reduction_factor,
         max_t=max_epochs,
     )
 

@@ -12,7 +12,7 @@ from hpo.ledger.records import Assignment, Ending
 from hpo.machines.checkpoints import CheckpointPlace
 from hpo.machines.placement import Fit, Placement, correction, gigabytes
 from hpo.paths import StudyPaths, command
-from hpo.spec import RunOptions, trial_config
+from hpo.spec import RunOptions, trial_config, trial_seed
 from trainables.config import EpochResult, FreezeMode, MemoryNeed
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class StudyTrials:
             self.ledger.spec,
             self._options,
             assignment.params,
-            assignment.number,
+            trial_seed(self.ledger.spec, assignment.number),
             fit.share.threads,
             self._micro_batch(assignment.params, fit),
         )

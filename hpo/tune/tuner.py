@@ -35,7 +35,7 @@ def run_trials(
     studies = [StudyTrials(run) for run in runs]
     if not any(study.left for study in studies):
         return {}
-    rungs = {run.ledger.name: scheduler(run.ledger.spec, run.ledger.space.max_epochs) for run in runs}
+    rungs = {run.ledger.name: scheduler(run.ledger.spec.search, run.ledger.space.max_epochs) for run in runs}
     for run in runs:
         replay(rungs[run.ledger.name], run.ledger.records())
     options, scratch = runs[0].options, runs[0].paths.scratch

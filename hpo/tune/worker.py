@@ -59,7 +59,7 @@ class Worker(tune.Trainable):
             "device": device_name(),
             "epochs": self._trial.epochs,
             "restarted": self._restarted,
-            "micro_batch": self._trial.micro_batch,
+            "micro_batch": self._trial.machine.micro_batch,
             "memory_gb": peak_memory_gb(),
             "done": result.epoch >= self._trial.epochs or not result.is_finite,
         }
@@ -78,11 +78,12 @@ class Worker(tune.Trainable):
             try:
                 return next(self._epochs)
             except Exception as error:
-                size = (self._trial.micro_batch or self._trial.batch_size) // 2
+                size = (self._trial.machine.micro_batch or self._trial.batch_size) // 2
                 if not is_out_of_memory(error) or size < SMALLEST_MICRO_BATCH:
                     raise
             self.cleanup()
-            self._trial = dataclasses.replace(self._trial, micro_batch=size)
+            machine = dataclasses.replace(self._trial.machine, micro_batch=size)
+            self._trial = dataclasses.replace(self._trial, machine=machine)
             self._epochs = self._run()
 
     def _run(self) -> Generator[EpochResult, None, None]:

@@ -30,8 +30,8 @@ def summary(ledger: Ledger) -> StudySummary:
     final = ledger.final
     return StudySummary(
         name=ledger.name,
-        backbone=ledger.spec.backbone,
-        dataset=ledger.spec.dataset,
+        backbone=ledger.spec.model.backbone,
+        dataset=ledger.spec.data.dataset,
         states=count_states(records),
         target=ledger.run_options.trials,
         best_value=leading[0].best.val_accuracy if leading and leading[0].best else None,
@@ -67,8 +67,8 @@ def summarise(ledger: Ledger, seconds: float) -> dict[str, Any]:
         }
     return {
         "study": ledger.name,
-        "backbone": ledger.spec.backbone,
-        "dataset": ledger.spec.dataset,
+        "backbone": ledger.spec.model.backbone,
+        "dataset": ledger.spec.data.dataset,
         "trials": counts,
         "best": leading,
         "final": final,

@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpo.cli.main import parse_duration
+from hpo.cli.groups import parse_duration
 from hpo.errors import NoPlaceError, UsageError
 from hpo.ledger.records import State, TrialRecord
 from hpo.machines import checkpoints
@@ -168,5 +168,5 @@ def test_search_spaces_that_differ_are_told_by_what_differs() -> None:
     )
 
     assert differences(recorded, asked) == [
-        "space.parameters.batch_size: the study has 32, this run asks for 64",
+        "search.space.parameters.batch_size: the study has 32, this run asks for 64",
     ]

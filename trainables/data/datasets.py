@@ -41,10 +41,26 @@ class LabelledImages:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the names, labels and classes: the same where the same files lie."""
+        """SHA-256 of the names, labels and classes: the same where files of the same names lie."""
         digest = hashlib.sha256(repr((self.dataset.partition(":")[0], self.classes)).encode())
         for name, label in zip(self.ids, self.labels.tolist(), strict=True):
             digest.update(f"{name}\0{label}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    @property
+    def content_sha256(self) -> str:
+        """SHA-256 of the names, labels, classes and sizes in bytes: the same on every machine with the same files.
+
+        Raises:
+            InputError: A file is gone.
+        """
+        digest = hashlib.sha256(self.fingerprint.encode())
+        try:
+            for path in self.paths or ():
+                digest.update(f"{path.stat().st_size}\n".encode())
+        except OSError as error:
+            reason = f"{error.filename} cannot be read ({error.strerror})"
+            raise InputError(f"--dataset {self.dataset}: {reason}.") from error
         return digest.hexdigest()
 
     def subset(self, indices: np.ndarray) -> "LabelledImages":
@@ -60,13 +76,14 @@ class LabelledImages:
         )
 
 
-def training_images(data: DataConfig) -> LabelledImages:
+def training_images(data: DataConfig, data_dir: str | None = None) -> LabelledImages:
     """Return the training split of `data`, downloaded first where it can be and is not there yet.
 
     Raises:
-        InputError: The dataset is unknown, missing, or has a class with fewer than two training images.
+        InputError: The dataset is unknown, missing, not what the study recorded, or has a class with fewer than two
+            training images.
     """
-    images = read_split(data, train=True)
+    images = read_split(data, data_dir, train=True)
     counts = np.bincount(images.labels, minlength=len(images.classes))
     if len(images.classes) < 2:
         raise InputError(f"--dataset {data.dataset}: at least two classes are needed, found {len(images.classes)}.")
@@ -79,20 +96,28 @@ def training_images(data: DataConfig) -> LabelledImages:
     return images
 
 
-def read_split(data: DataConfig, *, train: bool) -> LabelledImages:
+def read_split(data: DataConfig, data_dir: str | None, *, train: bool) -> LabelledImages:
     """Return one split of a dataset, without the images that the study leaves out.
 
     For `training_images` and the held-out test only; nothing else may call it.
+
+    Raises:
+        InputError: It cannot be had, or its images are not those that the study recorded.
     """
-    images = _whole_split(data, train=train)
-    if not data.skipped:
+    images = _whole_split(data, data_root(data_dir), train=train)
+    split, recorded = ("train", data.train_sha256) if train else ("test", data.test_sha256)
+    if recorded is not None and images.content_sha256 != recorded:
+        raise InputError(
+            f"--dataset {data.dataset}: the images of the {split} split are not those that the study was started with"
+            " (their names, labels or sizes in bytes differ); restore them, or start a study under another name."
+        )
+    skipped = {name.partition("/")[2] for name in data.skipped_images if name.startswith(f"{split}/")}
+    if not skipped:
         return images
-    skipped = set(data.skipped)
     return images.subset(np.asarray([i for i, name in enumerate(images.ids) if name not in skipped], np.int64))
 
 
-def _whole_split(data: DataConfig, *, train: bool) -> LabelledImages:
-    root = data_root(data.data_dir)
+def _whole_split(data: DataConfig, root: Path, *, train: bool) -> LabelledImages:
     if data.dataset.startswith("imagefolder:"):
         return _imagefolder(data, train=train)
     match data.dataset:
@@ -185,7 +210,7 @@ def _imagefolder(data: DataConfig, *, train: bool) -> LabelledImages:
             f"--dataset {data.dataset}: class {name!r} has {counts.min()} image(s); each class needs at least 3 to be"
             " split into training, validation and test. Add images or remove the class."
         )
-    held_out = stratified_share(images.labels, TEST_FRACTION, data.split_seed)
+    held_out = stratified_share(images.labels, TEST_FRACTION, data.split_seeds.test)
     rest = np.setdiff1d(np.arange(len(images.labels)), held_out)
     return images.subset(rest if train else held_out)
 

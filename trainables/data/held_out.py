@@ -5,14 +5,14 @@ from trainables.data.datasets import LabelledImages, read_split, training_images
 from trainables.errors import InputError
 
 
-def held_out_images(data: DataConfig) -> LabelledImages:
+def held_out_images(data: DataConfig, data_dir: str | None = None) -> LabelledImages:
     """Return the test split of `data`: the dataset's own, or the seeded share that training never sees.
 
     Raises:
-        InputError: It is missing, or its classes are not those of the training split.
+        InputError: It is missing or not what the study recorded, or its classes are not those of the training split.
     """
-    images = read_split(data, train=False)
-    expected = training_images(data).classes
+    images = read_split(data, data_dir, train=False)
+    expected = training_images(data, data_dir).classes
     if images.classes != expected:
         differing = sorted(set(images.classes) ^ set(expected))
         raise InputError(

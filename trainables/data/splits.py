@@ -36,11 +36,11 @@ def split(images: LabelledImages, data: DataConfig) -> Splits:
         InputError: A fraction is out of range, or the images are not those that the study recorded.
     """
     _check_fractions(data)
-    validation = stratified_share(images.labels, data.val_fraction, data.split_seed)
+    validation = stratified_share(images.labels, data.val_fraction, data.split_seeds.validation)
     rest = np.setdiff1d(np.arange(len(images.labels)), validation)
-    kept = _keep(rest, images.labels, data.label_fraction, data.split_seed)
+    kept = _keep(rest, images.labels, data.label_fraction, data.split_seeds.labels)
     fingerprint = _fingerprint(images, kept, validation)
-    if data.fingerprint is not None and fingerprint != data.fingerprint:
+    if data.splits_sha256 is not None and fingerprint != data.splits_sha256:
         raise InputError(
             f"--dataset {data.dataset}: the files on this machine are not those that the study was started with;"
             " restore them, or start a study under another name."
@@ -75,12 +75,11 @@ def _check_fractions(data: DataConfig) -> None:
         raise InputError(f"--label-fraction must be above 0 and at most 1, but is {data.label_fraction}.")
 
 
-def _keep(indices: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def _keep(indices: np.ndarray, labels: np.ndarray, fraction: float, seed: int | tuple[int, ...]) -> np.ndarray:
     """Return `fraction` of each class among `indices`, at least one image."""
     if fraction == 1:
         return indices
-    # Another stream than the validation split's, so that the two draws are independent.
-    generator = np.random.default_rng([seed, 1])
+    generator = np.random.default_rng(seed)
     kept = []
     for label in np.unique(labels[indices]):
         members = generator.permutation(indices[labels[indices] == label])

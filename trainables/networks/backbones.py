@@ -6,29 +6,23 @@ state dict loads into torchvision's model without any of this code.
 
 import copy
 import dataclasses
-import difflib
 import functools
 import hashlib
-import importlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torchvision
 from torch import nn
-from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.models import get_model
 
-from trainables.config import PAPER_BACKBONES, Geometry, ModelConfig
+from trainables.config import ModelConfig
 from trainables.errors import InputError
 from trainables.networks.heads import PAPER_LOGITS, new_head
+from trainables.networks.identity import architecture_of, geometry_of, user_module
+from trainables.networks.published import find_weights, is_file_spec
 from trainables.networks.stages import last_stage, owns
-from trainables.networks.weights import fit, is_file_spec, known_architecture, load_weights
-
-IMAGENET = Geometry(
-    resize=256, crop=224, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-)
-"""The usual ImageNet evaluation transform, for a user's backbone that names none."""
+from trainables.networks.weights import fit, load_file
 
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
 """Inception's and GoogLeNet's extra classifiers: in the published files, but no part of a fine-tuned network."""
@@ -45,7 +39,8 @@ class Network:
     last_stage: tuple[str, ...]
     """The modules that train besides in freeze mode ``partial``."""
     pretrained_sha256: str | None = None
-    """Of all the values that weights gave to a published network; None for a random one and for a user's own."""
+    """Of the values that weights gave to a published network, but for those that the head replaces; None for a random
+    one and for a user's own."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +53,6 @@ class _Pretrained:
     sha256: str
 
 
-def geometry(backbone: str, image_size: int | None) -> Geometry:
-    """Return the evaluation transform of a backbone's default weights, scaled to `image_size` where that is given.
-
-    Raises:
-        InputError: The backbone is unknown.
-    """
-    architecture = architecture_of(backbone)
-    own = _published_geometry(architecture) if architecture else getattr(_user_module(backbone), "geometry", IMAGENET)
-    if image_size is None:
-        return own
-    return Geometry(
-        resize=round(image_size * own.resize / own.crop),
-        crop=image_size,
-        interpolation=own.interpolation,
-        mean=own.mean,
-        std=own.std,
-    )
-
-
 def build(config: ModelConfig, classes: int, *, data_dir: str | None, seed: int) -> Network:
     """Build a network with its weights and a fresh head for `classes` classes.
 
@@ -85,17 +61,12 @@ def build(config: ModelConfig, classes: int, *, data_dir: str | None, seed: int)
     Raises:
         InputError: The backbone, its weights or its image size cannot be used.
     """
-    if config.weights == "none" and config.freeze_mode != "none":
-        raise InputError(
-            f"--weights none leaves nothing to freeze: freeze_mode {config.freeze_mode!r} would hold random values"
-            ' still; use freeze_mode = "none".'
-        )
     architecture = architecture_of(config.backbone)
     with torch.random.fork_rng(devices=[]):
         origin = None
         if architecture and config.weights != "none":
-            # Loaded once for all trials of this process; the freeze mode has no part in it.
-            origin = _pretrained(architecture, dataclasses.replace(config, freeze_mode="none"), data_dir)
+            # Loaded once for all trials of this process.
+            origin = _pretrained(architecture, config, data_dir)
         torch.manual_seed(seed)
         if not architecture:
             return _user_network(config, classes, data_dir)
@@ -125,43 +96,11 @@ def check(config: ModelConfig, data_dir: str | None) -> None:
     if config.image_size is not None and config.image_size < 1:
         raise InputError(f"--image-size must be at least 1, but is {config.image_size}.")
     network = build(config, 2, data_dir=data_dir, seed=0)
-    size = geometry(config.backbone, config.image_size).crop
+    size = geometry_of(config).crop
     try:
         network.model.to("meta").eval()(torch.zeros(2, 3, size, size, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise _bad_size(config, error) from error
-
-
-def architecture_of(backbone: str) -> str:
-    """Return torchvision's name for a backbone; empty for a user's ``package.module:function``.
-
-    Raises:
-        InputError: There is no such backbone; the message suggests the nearest.
-    """
-    architecture = known_architecture(backbone)
-    if not architecture and ":" in backbone:
-        return ""
-    known = list_models(module=torchvision.models)
-    if architecture in known:
-        return architecture
-    names = [*PAPER_BACKBONES, *(f"torchvision:{name}" for name in known)]
-    near = difflib.get_close_matches(backbone, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise InputError(
-        f"--backbone {backbone}: unknown backbone; {hint}Known are {', '.join(PAPER_BACKBONES)}, torchvision:NAME for"
-        " torchvision's other classification models, and package.module:function for your own."
-    )
-
-
-def _published_geometry(architecture: str) -> Geometry:
-    preset = get_model_weights(architecture).DEFAULT.transforms()
-    return Geometry(
-        resize=preset.resize_size[0],
-        crop=preset.crop_size[0],
-        interpolation=preset.interpolation.value,
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-    )
 
 
 def _published_model(architecture: str, config: ModelConfig) -> nn.Module:
@@ -170,10 +109,10 @@ def _published_model(architecture: str, config: ModelConfig) -> nn.Module:
     if architecture.startswith(("inception", "googlenet")):
         # The published weights were trained on inputs that the network shifts itself.
         arguments = {"aux_logits": True, "transform_input": True, "init_weights": config.weights == "none"}
-    elif architecture.startswith("maxvit") and config.image_size is not None:
-        arguments = {"input_size": (config.image_size, config.image_size)}
-    elif architecture.startswith("vit") and config.image_size is not None:
-        arguments = {"image_size": config.image_size}
+    elif architecture.startswith("maxvit"):
+        arguments = {"input_size": (geometry_of(config).crop,) * 2}
+    elif architecture.startswith("vit"):
+        arguments = {"image_size": geometry_of(config).crop}
     try:
         model: nn.Module = get_model(architecture, weights=None, **arguments)
     except (AssertionError, ValueError, RuntimeError) as error:
@@ -183,7 +122,7 @@ def _published_model(architecture: str, config: ModelConfig) -> nn.Module:
 
 
 def _bad_size(config: ModelConfig, error: BaseException) -> InputError:
-    own = geometry(config.backbone, None).crop
+    own = geometry_of(dataclasses.replace(config, image_size=None, geometry=None)).crop
     reason = (str(error).strip().splitlines() or ["it is too small"])[0]
     return InputError(
         f"--image-size {config.image_size}: {config.backbone} cannot take it ({reason}); its own size is {own}"
@@ -200,12 +139,15 @@ def _slot(model: nn.Module) -> str:
 @functools.lru_cache(maxsize=1)
 def _pretrained(architecture: str, config: ModelConfig, data_dir: str | None) -> _Pretrained:
     """Load weights; the final layer's keys may be missing or of another width, since the head takes its place."""
-    state = load_weights(architecture, config.backbone, config.weights, data_dir)
+    state = load_file(find_weights(architecture, config.backbone, config.weights_name or config.weights, data_dir).path)
     model = _published_model(architecture, config)
     slot = _slot(model)
     has_final_layer = any(key.startswith(f"{slot}.") for key in state)
     fit(model, state, config.weights, _AUXILIARY if config.head == "paper" and has_final_layer else (*_AUXILIARY, slot))
-    return _Pretrained(model, has_final_layer, digest(model.state_dict()))
+    # What the head replaces is no part of the features' name: where weights do not set it, it is random.
+    replaced = tuple(f"{name}." for name in (*_AUXILIARY, slot))
+    given = {name: value for name, value in model.state_dict().items() if not name.startswith(replaced)}
+    return _Pretrained(model, has_final_layer, digest(given))
 
 
 def digest(state: Mapping[str, torch.Tensor]) -> str:
@@ -246,9 +188,9 @@ def _user_network(config: ModelConfig, classes: int, data_dir: str | None) -> Ne
         raise InputError(
             f"--weights none: {config.backbone} decides its own weights; leave --weights out, or give a file."
         )
-    backbone = _user_module(config.backbone)
+    backbone = user_module(config.backbone)
     if is_file_spec(config.weights):
-        fit(backbone, load_weights("", config.backbone, config.weights, data_dir), config.weights, ())
+        fit(backbone, load_file(find_weights("", config.backbone, config.weights, data_dir).path), config.weights, ())
     elif config.weights != "default":
         raise InputError(f"--weights {config.weights}: a backbone of your own takes default or a file's path.")
     width = _probed_width(backbone, config)
@@ -258,23 +200,8 @@ def _user_network(config: ModelConfig, classes: int, data_dir: str | None) -> Ne
     return Network(model, "head", (f"backbone.{parts[-1]}",) if parts else ("backbone",))
 
 
-def _user_module(spec: str) -> nn.Module:
-    """Call a user's ``package.module:function``."""
-    module_name, _, function = spec.partition(":")
-    try:
-        made = getattr(importlib.import_module(module_name), function)()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"--backbone {spec}: cannot be called ({error}); give package.module:function, importable from here, and"
-            " a function without arguments."
-        ) from error
-    if not isinstance(made, nn.Module):
-        raise InputError(f"--backbone {spec}: the function must return a torch.nn.Module, not {type(made).__name__}.")
-    return made
-
-
 def _probed_width(backbone: nn.Module, config: ModelConfig) -> int:
-    size = geometry(config.backbone, config.image_size).crop
+    size = geometry_of(config).crop
     training = backbone.training
     with torch.no_grad():
         features = backbone.eval()(torch.zeros(2, 3, size, size))

@@ -4,9 +4,22 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from trainables.config import FreezeMode
+from trainables.config import FreezeMode, ModelConfig
 from trainables.errors import InputError
 from trainables.networks.backbones import Network
+
+
+def check(model: ModelConfig, mode: FreezeMode) -> None:
+    """See that what `mode` freezes holds more than random values.
+
+    Raises:
+        InputError: It does not.
+    """
+    if model.weights == "none" and mode != "none":
+        raise InputError(
+            f"--weights none leaves nothing to freeze: freeze_mode {mode!r} would hold random values still; use"
+            ' freeze_mode = "none".'
+        )
 
 
 def apply(network: Network, mode: FreezeMode) -> None:

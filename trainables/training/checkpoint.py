@@ -29,7 +29,7 @@ def dump(learner: Learner, schedule: ReduceLROnPlateau, history: list[EpochResul
     state = {
         "config": _identity(learner.config),
         "history": [dataclasses.asdict(result) for result in history],
-        "model": freeze.moving_state(learner.network, learner.config.model.freeze_mode),
+        "model": freeze.moving_state(learner.network, learner.config.freeze_mode),
         "optimizer": learner.optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "scaler": learner.scaler.state_dict(),
@@ -46,9 +46,9 @@ def restore(blob: bytes, learner: Learner, schedule: ReduceLROnPlateau) -> list[
     """
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(blob), map_location=learner.compute.device, weights_only=True)
-        if state["config"] != _identity(learner.config):
+        if not _is_of(state["config"], learner.config):
             raise CheckpointError("the checkpoint belongs to another configuration")
-        freeze.load_moving_state(learner.network, state["model"], learner.config.model.freeze_mode)
+        freeze.load_moving_state(learner.network, state["model"], learner.config.freeze_mode)
         learner.optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         # A card that computes in bfloat16 scales nothing; the next one may, where precision is chosen by card.
@@ -61,7 +61,19 @@ def restore(blob: bytes, learner: Learner, schedule: ReduceLROnPlateau) -> list[
 
 
 def _identity(config: TrialConfig) -> dict[str, Any]:
-    """Return what decides a trial's numbers: all of its configuration but places, threads and memory."""
+    """Return what decides a trial's numbers: all of its configuration but what the machine gives."""
     identity = dataclasses.asdict(config)
-    del identity["data"]["data_dir"], identity["data"]["cache_bytes"], identity["threads"], identity["micro_batch"]
+    del identity["machine"]
     return identity
+
+
+def _is_of(stored: dict[str, Any], config: TrialConfig) -> bool:
+    """Whether a checkpoint's identity is that of `config`, as far as its version of hpo wrote one down."""
+    written, own = _settings(stored), _settings(_identity(config))
+    return all(own[name] == value for name, value in written.items() if name in own)
+
+
+def _settings(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings by their own names, in whichever group of the configuration they stand."""
+    own = {name: value for name, value in identity.items() if name not in ("data", "model")}
+    return {**identity["data"], **identity["model"], **own}

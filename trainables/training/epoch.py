@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 from trainables.config import Geometry, TrialConfig
 from trainables.data.transforms import augment, normalise
 from trainables.networks import freeze
-from trainables.networks.backbones import Network, build, geometry
+from trainables.networks.backbones import Network, build
+from trainables.networks.identity import geometry_of
 from trainables.training.device import Compute, choose
 
 EVALUATION_BATCH = 64
@@ -49,9 +50,10 @@ def new_learner(config: TrialConfig, classes: int) -> Learner:
     Raises:
         InputError: The backbone or its weights cannot be used.
     """
-    network = build(config.model, classes, data_dir=config.data.data_dir, seed=config.seed)
-    freeze.apply(network, config.model.freeze_mode)
-    compute = choose(config.precision, config.threads, network.model)
+    freeze.check(config.model, config.freeze_mode)
+    network = build(config.model, classes, data_dir=config.machine.data_dir, seed=config.seed)
+    freeze.apply(network, config.freeze_mode)
+    compute = choose(config.model.precision, config.machine.threads, network.model)
     network.model.to(compute.device)
     # Fused: 1.2 to 1.5 times the images a second of the plain one for ResNet-18 at 32 px on one CPU thread.
     optimizer = torch.optim.Adam(freeze.trainable_parameters(network), lr=config.learning_rate, fused=True)
@@ -62,7 +64,7 @@ def new_learner(config: TrialConfig, classes: int) -> Learner:
         optimizer=optimizer,
         scaler=scaler,
         compute=compute,
-        geometry=geometry(config.model.backbone, config.model.image_size),
+        geometry=geometry_of(config.model),
     )
 
 
@@ -79,10 +81,11 @@ def train_epoch(learner: Learner, examples: Examples, indices: np.ndarray, epoch
     seed = _epoch_seed(config.seed, epoch)
     torch.manual_seed(seed)
     order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed)).numpy()
-    freeze.train_mode(learner.network, config.model.freeze_mode)
+    freeze.train_mode(learner.network, config.freeze_mode)
     total = torch.zeros((), device=learner.compute.device)
     steps = [
-        list(_batches(batch, config.micro_batch or len(batch))) for batch in _batches(indices[order], config.batch_size)
+        list(_batches(batch, config.machine.micro_batch or len(batch)))
+        for batch in _batches(indices[order], config.batch_size)
     ]
     loaded = _ahead(learner, examples, (part for parts in steps for part in parts))
     for parts in steps:
@@ -105,7 +108,7 @@ def predict(learner: Learner, examples: Examples, indices: np.ndarray) -> Tensor
 
 def evaluation_batch(config: TrialConfig) -> int:
     """Return how many images are on the device at a time where nothing is learned."""
-    return min(EVALUATION_BATCH, config.micro_batch or EVALUATION_BATCH)
+    return min(EVALUATION_BATCH, config.machine.micro_batch or EVALUATION_BATCH)
 
 
 def evaluate(learner: Learner, examples: Examples, indices: np.ndarray) -> tuple[float, float]:
@@ -121,7 +124,7 @@ def _train_step(learner: Learner, parts: Iterator[tuple[Tensor, Tensor]], size: 
     learner.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=learner.compute.device)
     for images, labels in parts:
-        if learner.config.augment == "standard":
+        if learner.config.data.augment == "standard":
             images = augment(images, int(torch.randint(2**31, ()).item()))
         loss = cross_entropy(forward(learner, images).float(), labels) * (len(labels) / size)
         learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped

@@ -29,7 +29,7 @@ def applies(config: TrialConfig) -> bool:
 
     In front of the paper's head stands a layer that may be random, hence another one in each trial.
     """
-    return config.model.freeze_mode != "none" and config.augment == "none" and config.model.head != "paper"
+    return config.freeze_mode != "none" and config.data.augment == "none" and config.model.head != "paper"
 
 
 def with_features(learner: Learner, pixels: Examples) -> tuple[Learner, Examples]:
@@ -42,20 +42,18 @@ def with_features(learner: Learner, pixels: Examples) -> tuple[Learner, Examples
         pixels: From the image store, whose file's name says what they are.
     """
     config = learner.config
-    parts = (
-        split(learner.network, freeze.moving(learner.network, config.model.freeze_mode)) if applies(config) else None
-    )
+    parts = split(learner.network, freeze.moving(learner.network, config.freeze_mode)) if applies(config) else None
     if parts is None:
         return learner, pixels
     learner.network.model.eval()
     shape = (len(pixels.inputs), *_features(learner, parts.frozen, pixels, np.arange(1)).shape[1:])
-    if 4 * math.prod(shape) > config.data.cache_bytes:
+    if 4 * math.prod(shape) > config.machine.cache_bytes:
         return learner, pixels
     features = open_array(
-        store_dir("features", config.data.data_dir) / f"{_name(learner, pixels)}.npy",
+        store_dir("features", config.machine.data_dir) / f"{_name(learner, pixels)}.npy",
         lambda store: store.shape == shape,
         lambda path: _build(path, shape, learner, parts.frozen, pixels),
-        config.data.cache_bytes,
+        config.machine.cache_bytes,
     )
     return dataclasses.replace(learner, tail=parts.tail), Examples(features, pixels.labels)
 
@@ -64,7 +62,7 @@ def _name(learner: Learner, pixels: Examples) -> str:
     """SHA-256 of all that decides the features: the images, the frozen modules and their values, the arithmetic."""
     assert isinstance(pixels.inputs, np.memmap)
     compute, model = learner.compute, learner.network.model
-    moving = tuple(f"{path}." for path in freeze.moving(learner.network, learner.config.model.freeze_mode))
+    moving = tuple(f"{path}." for path in freeze.moving(learner.network, learner.config.freeze_mode))
     sha256 = hashlib.sha256()
     for part in (Path(str(pixels.inputs.filename)).stem, learner.geometry, compute.autocast, compute.name, moving):
         sha256.update(repr(part).encode())

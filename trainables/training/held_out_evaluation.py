@@ -29,11 +29,10 @@ def look_at_test(learner: Learner) -> TestPredictions:
     Raises:
         InputError: The test split is missing or does not fit the training split.
     """
-    data = learner.config.data
-    images = held_out_images(data)
-    examples = Examples(
-        open_store(images, learner.geometry, data.data_dir, data.cache_bytes), torch.from_numpy(images.labels)
-    )
+    machine = learner.config.machine
+    images = held_out_images(learner.config.data, machine.data_dir)
+    pixels = open_store(images, learner.geometry, machine.data_dir, machine.cache_bytes)
+    examples = Examples(pixels, torch.from_numpy(images.labels))
     whole = dataclasses.replace(learner, tail=None)
     predicted = predict(whole, examples, np.arange(len(images.labels))).argmax(dim=1).numpy()
     return TestPredictions(images.labels, predicted, images.ids, images.classes)

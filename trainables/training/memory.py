@@ -20,12 +20,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from trainables.config import Augment, MemoryNeed, ModelConfig
+from trainables.config import Augment, FreezeMode, MemoryNeed, ModelConfig
 from trainables.data.transforms import augment as augmented
 from trainables.errors import InputError
 from trainables.networks import freeze
-from trainables.networks.backbones import Network, architecture_of, build, geometry
+from trainables.networks.backbones import Network, build
 from trainables.networks.frozen_part import split
+from trainables.networks.identity import architecture_of, geometry_of
 from trainables.training.epoch import EVALUATION_BATCH
 
 _FEW, _MANY = 2, 4
@@ -45,7 +46,7 @@ for images use of the lists in torch 2.14's ATen/autocast_mode.h; bfloat16 stand
 
 @functools.lru_cache(maxsize=128)
 def estimate(
-    model: ModelConfig, *, classes: int, augment: Augment, width: int, data_dir: str | None = None
+    model: ModelConfig, mode: FreezeMode, *, classes: int, augment: Augment, width: int, data_dir: str | None = None
 ) -> MemoryNeed:
     """Estimate what a trial that trains `model` needs of a GPU's memory.
 
@@ -53,23 +54,24 @@ def estimate(
 
     Args:
         model: The network.
+        mode: What of it trains.
         classes: Number of classes.
         augment: Whether images are augmented; if not, a frozen backbone's features are computed once for all trials.
         width: Bytes of an activation: 2 for autocast to float16 or bfloat16, 4 for float32.
-        data_dir: As in `DataConfig`.
+        data_dir: As in `MachineConfig`.
 
     Raises:
         InputError: The backbone or its image size cannot be used, or a step of its training fails.
     """
     try:
-        return _estimate(model, classes, augment, width, data_dir, torch.device("meta"))
+        return _estimate(model, mode, classes, augment, width, data_dir, torch.device("meta"))
     except InputError:
         raise
     except Exception:  # noqa: BLE001 - a user's network raises what it likes
         # It looks at values or makes tensors on the CPU: a few images have to pass through it in earnest.
         pass
     try:
-        return _estimate(model, classes, augment, width, data_dir, torch.device("cpu"))
+        return _estimate(model, mode, classes, augment, width, data_dir, torch.device("cpu"))
     except InputError:
         raise
     except Exception as error:
@@ -77,15 +79,22 @@ def estimate(
 
 
 def _estimate(
-    config: ModelConfig, classes: int, augment: Augment, width: int, data_dir: str | None, device: torch.device
+    config: ModelConfig,
+    mode: FreezeMode,
+    classes: int,
+    augment: Augment,
+    width: int,
+    data_dir: str | None,
+    device: torch.device,
 ) -> MemoryNeed:
     network = _network(config, classes, data_dir, device)
-    size = geometry(config.backbone, config.image_size).crop
+    freeze.apply(network, mode)
+    size = geometry_of(config).crop
     whole = _Part(network.model, (3, size, size), torch.uint8, device, width, augment)
     network.model.eval()
     evaluation = _bytes_per_image(functools.partial(_evaluate, whole))
-    trained = _trained_part(whole, network, config)
-    freeze.train_mode(network, config.freeze_mode)
+    trained = _trained_part(whole, network, config, mode)
+    freeze.train_mode(network, mode)
     training = _bytes_per_image(functools.partial(_train, trained))
     fixed = _fixed_bytes(network.model, width)
     return MemoryNeed(
@@ -114,10 +123,10 @@ class _Part:
 
 
 def _network(config: ModelConfig, classes: int, data_dir: str | None, device: torch.device) -> Network:
-    """Build a trial's network, with values of no meaning where they are published, and free what its mode trains."""
+    """Build a trial's network, with values of no meaning where they are published."""
     published = bool(architecture_of(config.backbone))
-    # `build` freezes nothing without weights, and a user's own backbone brings its own.
-    free = dataclasses.replace(config, weights="none" if published else "default", freeze_mode="none")
+    # A user's own backbone brings its own.
+    free = dataclasses.replace(config, weights="none" if published else "default", weights_name=None)
     make = functools.partial(build, free, classes, data_dir=data_dir, seed=0)
     try:
         # Drawing initial values would take longer than all the rest.
@@ -126,18 +135,17 @@ def _network(config: ModelConfig, classes: int, data_dir: str | None, device: to
     except (InputError, RuntimeError):
         network = make()  # MaxViT's constructor looks at values.
     network.model.to(device)
-    freeze.apply(network, config.freeze_mode)
     return network
 
 
-def _trained_part(whole: _Part, network: Network, config: ModelConfig) -> _Part:
+def _trained_part(whole: _Part, network: Network, config: ModelConfig, mode: FreezeMode) -> _Part:
     """Return what is trained on: the head alone where `feature_store.applies` and what is cached is sure to be small.
 
     With freeze mode ``partial`` a machine may have no room for the features; then, the whole network is needed.
     """
-    if config.freeze_mode != "backbone" or whole.augment != "none" or config.head == "paper":
+    if mode != "backbone" or whole.augment != "none" or config.head == "paper":
         return whole
-    parts = split(network, freeze.moving(network, config.freeze_mode))
+    parts = split(network, freeze.moving(network, mode))
     if parts is None:
         return whole
     with torch.no_grad():

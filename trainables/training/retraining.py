@@ -9,7 +9,6 @@ from safetensors.torch import save as to_safetensors
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from trainables.config import EpochResult, TrialConfig
-from trainables.networks.backbones import geometry
 from trainables.training.epoch import Learner, new_learner
 from trainables.training.feature_store import with_features
 from trainables.training.trial import TrainingData, open_training_data, run_epoch
@@ -21,7 +20,7 @@ def begin(config: TrialConfig) -> tuple[Learner, TrainingData]:
     Raises:
         InputError: The data, the backbone or its weights cannot be used.
     """
-    data = open_training_data(config.data, geometry(config.model.backbone, config.model.image_size))
+    data = open_training_data(config)
     learner, examples = with_features(new_learner(config, len(data.classes)), data.examples)
     return learner, dataclasses.replace(data, examples=examples)
 

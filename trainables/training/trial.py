@@ -13,7 +13,7 @@ from trainables.config import DataConfig, EpochResult, Geometry, TrialConfig
 from trainables.data.datasets import training_images
 from trainables.data.image_store import open_store
 from trainables.data.splits import Splits, split
-from trainables.networks.backbones import geometry
+from trainables.networks.identity import geometry_of
 from trainables.training import checkpoint
 from trainables.training.epoch import Examples, Learner, evaluate, new_learner, train_epoch
 from trainables.training.feature_store import with_features
@@ -49,7 +49,7 @@ def run_trial(
         InputError: The data, the backbone or its weights cannot be used.
         checkpoint.CheckpointError: `resume_from` is torn or belongs to another configuration.
     """
-    data = open_training_data(config.data, geometry(config.model.backbone, config.model.image_size))
+    data = open_training_data(config)
     learner = new_learner(config, len(data.classes))
     learner, examples = with_features(learner, data.examples)
     schedule = ReduceLROnPlateau(learner.optimizer)
@@ -84,14 +84,18 @@ def run_epoch(
     )
 
 
-@functools.lru_cache(maxsize=2)
-def open_training_data(data: DataConfig, geometry: Geometry) -> TrainingData:
-    """Open the training split of `data` at `geometry`; kept by the process, since trials of a study share it.
+def open_training_data(config: TrialConfig) -> TrainingData:
+    """Open the training split of a trial's dataset; kept by the process, since the trials of a study share it.
 
     Raises:
         InputError: The data is missing, unreadable or not what the study recorded.
     """
-    images = training_images(data)
+    return _open(config.data, geometry_of(config.model), config.machine.data_dir, config.machine.cache_bytes)
+
+
+@functools.lru_cache(maxsize=2)
+def _open(data: DataConfig, geometry: Geometry, data_dir: str | None, cache_bytes: int) -> TrainingData:
+    images = training_images(data, data_dir)
     splits = split(images, data)
-    examples = Examples(open_store(images, geometry, data.data_dir, data.cache_bytes), torch.from_numpy(images.labels))
+    examples = Examples(open_store(images, geometry, data_dir, cache_bytes), torch.from_numpy(images.labels))
     return TrainingData(examples, splits, images.classes)

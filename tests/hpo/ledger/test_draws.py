@@ -52,3 +52,11 @@ def test_a_long_study_is_copied_in_part_with_its_best() -> None:
     assert {trial.value for trial in best_old} <= {trial.value for trial in kept}
     assert draws.covers(3 * BLOCK - 1)
     assert not draws.covers(3 * BLOCK)
+
+
+def test_studies_of_neighbouring_seeds_draw_nothing_alike() -> None:
+    first, second = (Draws(study_spec(seed=seed, sampler="random"), SPACE, []) for seed in (0, 1))
+
+    rates = [[draws.draw(number)[0]["learning_rate"] for number in range(1, 20)] for draws in (first, second)]
+
+    assert not set(rates[0]) & set(rates[1])

@@ -43,12 +43,13 @@ def test_an_epoch_is_stored_once(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     trial = ledger.ask().number
 
-    assert report(ledger, trial, epoch(1, 0.25))
+    diverged = epoch(1, 0.25, train_loss=math.inf)  # no number that JSON has
+    assert report(ledger, trial, diverged)
     assert not report(ledger, trial, epoch(1, 0.75))
 
     (record,) = ledger.records()
     assert [result.val_accuracy for result in record.curve] == [0.25]
-    assert record.curve[0] == epoch(1, 0.25)
+    assert record.curve[0] == diverged
     assert (record.host, record.device) == ("10.0.0.1", "cpu")
 
 
@@ -217,7 +218,7 @@ def test_whatever_is_killed_when_nothing_is_lost_or_doubled(
 
 def test_replayed_rungs_are_those_of_the_run_itself(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
-    live = scheduler(ledger.spec, 9)
+    live = scheduler(ledger.spec.search, 9)
     for accuracies in ((0.3, 0.4, 0.5), (0.2,), (0.6, 0.7), (0.1,)):
         number = ledger.ask().number
         trial = known(number)
@@ -230,7 +231,7 @@ def test_replayed_rungs_are_those_of_the_run_itself(tmp_path: Path) -> None:
             live.on_trial_complete(controller, trial, {"epoch": index, "val_accuracy": accuracies[-1]})
             ledger.finish(number, "PRUNED")
 
-    again = scheduler(ledger.spec, 9)
+    again = scheduler(ledger.spec.search, 9)
     replay(again, opened(tmp_path).records())
 
     rungs = [bracket._rungs for bracket in again._brackets]  # type: ignore[attr-defined]
@@ -240,7 +241,7 @@ def test_replayed_rungs_are_those_of_the_run_itself(tmp_path: Path) -> None:
 
 def test_of_the_trials_that_wait_the_first_starts_next(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
-    rungs, controller = EachStudysRungs({ledger.name: scheduler(ledger.spec, 9)}), cast(Any, None)
+    rungs, controller = EachStudysRungs({ledger.name: scheduler(ledger.spec.search, 9)}), cast(Any, None)
     trials = [Trial("empty", config={"study": ledger.name, "number": number}, stub=True) for number in range(4)]
     for trial in trials:
         rungs.on_trial_add(controller, trial)

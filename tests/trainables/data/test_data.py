@@ -1,5 +1,6 @@
 """Datasets, splits, transforms and the image store, on real images and files in the exact published layouts."""
 
+import dataclasses
 import io
 import shutil
 import struct
@@ -15,14 +16,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models import get_model_weights
 
-from trainables.config import PAPER_BACKBONES, DataConfig, Geometry
+from hpo.spec import split_seeds
+from trainables.config import PAPER_BACKBONES, DataConfig, Geometry, ModelConfig
 from trainables.data.datasets import LabelledImages, decode, training_images
 from trainables.data.held_out import held_out_images
 from trainables.data.image_store import open_store, store_path
 from trainables.data.splits import listing, split, summary
 from trainables.data.transforms import augment, normalise, shrink
 from trainables.errors import InputError
-from trainables.networks.backbones import geometry
+from trainables.networks.identity import geometry_of
 
 SMALL = Geometry(resize=36, crop=32, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
 
@@ -30,7 +32,7 @@ SMALL = Geometry(resize=36, crop=32, interpolation="bilinear", mean=(0.5, 0.5, 0
 @pytest.mark.parametrize("name", sorted(PAPER_BACKBONES))
 def test_evaluation_pixels_equal_torchvisions_own_transform(name: str, photographs: list[Path]) -> None:
     transform = get_model_weights(PAPER_BACKBONES[name]).DEFAULT.transforms()
-    own = geometry(name, None)
+    own = geometry_of(ModelConfig(backbone=name))
     for path in photographs:
         photograph = Image.open(path).convert("RGB")
         for image in (photograph, photograph.rotate(90, expand=True), photograph.crop((10, 20, 250, 260))):
@@ -102,9 +104,9 @@ def pets(tmp_path: Path, photographs: list[Path]) -> Path:
 
 
 def test_fashion_mnist_is_read_from_torchvisions_layout(fashion: Path) -> None:
-    data = DataConfig(dataset="fashion-mnist", data_dir=str(fashion))
+    data = DataConfig(dataset="fashion-mnist")
 
-    training, test = training_images(data), held_out_images(data)
+    training, test = training_images(data, str(fashion)), held_out_images(data, str(fashion))
 
     assert (len(training.ids), len(test.ids)) == (40, 10)
     assert training.classes[9] == "Ankle boot"
@@ -112,9 +114,9 @@ def test_fashion_mnist_is_read_from_torchvisions_layout(fashion: Path) -> None:
 
 
 def test_pets_are_read_from_torchvisions_layout(pets: Path) -> None:
-    data = DataConfig(dataset="pets", data_dir=str(pets))
+    data = DataConfig(dataset="pets")
 
-    training, test = training_images(data), held_out_images(data)
+    training, test = training_images(data, str(pets)), held_out_images(data, str(pets))
 
     assert (len(training.ids), len(test.ids)) == (12, 6)
     assert training.classes == ("Abyssinian", "American Bulldog")
@@ -132,13 +134,13 @@ def test_training_works_where_the_test_files_are_gone(fashion: Path, pets: Path,
     (split_folder / "test").mkdir()
 
     for dataset, count in (("fashion-mnist", 40), ("pets", 12), (f"imagefolder:{split_folder}", 16)):
-        data = DataConfig(dataset=dataset, data_dir=str(fashion))
+        data = DataConfig(dataset=dataset)
 
-        assert len(open_store(training_images(data), SMALL, str(fashion / "stores"), 2**30)) == count
+        assert len(open_store(training_images(data, str(fashion)), SMALL, str(fashion / "stores"), 2**30)) == count
 
 
 def test_a_tree_without_parts_holds_a_fifth_of_each_class_out(photo_folder: Path) -> None:
-    data = DataConfig(dataset=f"imagefolder:{photo_folder}", split_seed=3)
+    data = DataConfig(dataset=f"imagefolder:{photo_folder}", split_seeds=split_seeds(3))
 
     training, test = training_images(data), held_out_images(data)
 
@@ -182,7 +184,7 @@ def test_a_download_that_fails_names_the_files_to_bring(tmp_path: Path, monkeypa
     monkeypatch.setattr("urllib.request._opener", None)
 
     with pytest.raises(InputError, match=r"cannot be downloaded .*bring its files yourself.*annotations/trainval.txt"):
-        training_images(DataConfig(dataset="pets", data_dir=str(tmp_path)))
+        training_images(DataConfig(dataset="pets"), str(tmp_path))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "LA", "1"])
@@ -247,8 +249,8 @@ def test_splits_are_stratified_disjoint_and_repeatable(
     labels: list[int], val_fraction: float, label_fraction: float, seed: int
 ) -> None:
     images = labelled(labels)
-    full = DataConfig(dataset="drawn", val_fraction=val_fraction, split_seed=seed)
-    fewer = DataConfig(dataset="drawn", val_fraction=val_fraction, label_fraction=label_fraction, split_seed=seed)
+    full = DataConfig(dataset="drawn", val_fraction=val_fraction, split_seeds=split_seeds(seed))
+    fewer = dataclasses.replace(full, label_fraction=label_fraction)
 
     whole, part = split(images, full), split(images, fewer)
 
@@ -269,7 +271,7 @@ def test_a_machine_with_other_files_is_refused() -> None:
     images = labelled([0, 0, 1, 1, 2, 2])
 
     with pytest.raises(InputError, match="not those that the study was started with"):
-        split(images, DataConfig(dataset="drawn", fingerprint="0" * 64))
+        split(images, DataConfig(dataset="drawn", splits_sha256="0" * 64))
 
 
 @pytest.mark.parametrize(("option", "value"), [("val_fraction", 1.0), ("val_fraction", 0.0), ("label_fraction", 0.0)])
@@ -341,3 +343,32 @@ def test_a_jpeg_is_decoded_as_pillow_decodes_it(photographs: list[Path]) -> None
     content = io.BytesIO(photographs[0].read_bytes())
 
     assert Image.open(content).size == (640, 427)
+
+
+def test_an_image_of_another_size_is_noticed(photo_folder: Path) -> None:
+    data = DataConfig(dataset=f"imagefolder:{photo_folder}")
+    recorded = dataclasses.replace(
+        data,
+        train_sha256=training_images(data).content_sha256,
+        test_sha256=held_out_images(data).content_sha256,
+    )
+    training, test = training_images(recorded).paths, held_out_images(recorded).paths
+    assert training is not None
+    assert test is not None
+
+    for path, name, read in ((training[0], "train", training_images), (test[0], "test", held_out_images)):
+        whole = path.read_bytes()
+        path.write_bytes(whole + b"0")
+        with pytest.raises(InputError, match=f"the images of the {name} split are not those"):
+            read(recorded)
+        path.write_bytes(whole)
+
+
+def test_an_image_is_left_out_of_the_split_that_it_is_bad_in(tmp_path: Path, photo_folder: Path) -> None:
+    root = tmp_path / "split"
+    for name in ("train", "test"):
+        shutil.copytree(photo_folder, root / name)
+    data = DataConfig(dataset=f"imagefolder:{root}", skipped_images=("train/china/1.jpg",))
+
+    assert "china/1.jpg" not in training_images(data).ids
+    assert "china/1.jpg" in held_out_images(data).ids

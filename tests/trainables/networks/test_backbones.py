@@ -16,6 +16,7 @@ from trainables.config import FREEZE_MODES, PAPER_BACKBONES, FreezeMode, HeadKin
 from trainables.errors import InputError
 from trainables.networks import backbones, freeze
 from trainables.networks.backbones import Network
+from trainables.networks.identity import geometry_of
 
 SMALLEST = {"inception": 75, "vit": 32}
 FAMILIES = [
@@ -54,7 +55,6 @@ def built(name: str, path: Path | str, mode: FreezeMode, head: HeadKind = "proje
         backbone=name,
         weights=str(path),
         head=head,
-        freeze_mode=mode,
         image_size=size or SMALLEST.get(name, 33),
     )
     return backbones.build(config, 3, data_dir=None, seed=1)
@@ -126,7 +126,7 @@ def test_every_family_of_torchvision_takes_a_head(family: str) -> None:
 def test_the_image_size_can_be_chosen(name: str) -> None:
     backbones.check(ModelConfig(backbone=name, weights="none", image_size=96), None)
 
-    assert backbones.geometry(name, 96).crop == 96
+    assert geometry_of(ModelConfig(backbone=name, image_size=96)).crop == 96
 
 
 def test_a_trained_network_loads_into_torchvisions_model(tmp_path: Path) -> None:
@@ -197,7 +197,6 @@ def test_the_same_seed_initialises_the_same_and_leaves_torchs_own_state_alone() 
         (ModelConfig(backbone="resnet81"), "did you mean resnet18"),
         (ModelConfig(backbone="torchvision:squeezenet"), "did you mean torchvision:squeezenet1_"),
         (ModelConfig(backbone="no_such_package:make"), "cannot be called"),
-        (ModelConfig(backbone="resnet18", weights="none", freeze_mode="backbone"), "nothing to freeze"),
         (ModelConfig(backbone="vit", weights="none", image_size=50), "--image-size 50: vit cannot take it"),
         (ModelConfig(backbone="inception", weights="none", image_size=40), "--image-size 40: inception cannot"),
         (ModelConfig(backbone="resnet18", weights="IMAGENET9"), "IMAGENET1K_V1"),

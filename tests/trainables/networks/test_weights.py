@@ -18,9 +18,10 @@ from torchvision.models import get_model
 
 from trainables.config import ModelConfig
 from trainables.errors import InputError
-from trainables.networks import backbones, weights
+from trainables.networks import backbones, published
 from trainables.networks.fetch import fetch
-from trainables.networks.weights import PUBLISHED, PublishedWeights, load_file
+from trainables.networks.published import PUBLISHED, PublishedWeights
+from trainables.networks.weights import load_file
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -80,7 +81,7 @@ def openmmlab(encoder: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, url: str, digest: str | None, member: str | None) -> None:
-    entry = PublishedWeights(name, "resnet50", url, url.rpartition("/")[2], digest, member)
+    entry = PublishedWeights(name, "resnet50", url, url.rpartition("/")[2], digest, PUBLISHED[name].geometry, member)
     monkeypatch.setitem(PUBLISHED, name, entry)
 
 
@@ -91,7 +92,7 @@ def test_the_default_simclr_encoder_is_fetched_checked_and_mapped(
     torch.save(openmmlab(encoder), folder / "simclr.pth")
     digest = hashlib.sha256((folder / "simclr.pth").read_bytes()).hexdigest()[:8]
     publish(monkeypatch, "simclr-imagenet", f"{address}/simclr.pth", digest, None)
-    config = ModelConfig(backbone="simclr", freeze_mode="backbone", image_size=32)
+    config = ModelConfig(backbone="simclr", image_size=32)
 
     network = backbones.build(config, 3, data_dir=str(tmp_path), seed=0)
     backbones.build(config, 3, data_dir=str(tmp_path), seed=0)
@@ -229,7 +230,7 @@ def test_a_vits_position_embeddings_are_interpolated(tmp_path: Path) -> None:
 
 
 def test_the_published_addresses_carry_what_they_promise() -> None:
-    assert weights.SIMCLR_DEFAULT in PUBLISHED
+    assert published.SIMCLR_DEFAULT in PUBLISHED
     for entry in PUBLISHED.values():
         assert entry.url.startswith("https://")
         assert entry.sha256_prefix is None or f"-{entry.sha256_prefix}." in entry.url

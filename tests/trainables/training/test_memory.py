@@ -1,6 +1,5 @@
 """The estimate agrees with counting by hand, with real steps on the CPU and with what was published for GPUs."""
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,7 +23,7 @@ from trainables.config import (
 )
 from trainables.errors import InputError
 from trainables.networks import freeze
-from trainables.networks.backbones import geometry
+from trainables.networks.identity import geometry_of
 from trainables.training import memory
 from trainables.training.epoch import EVALUATION_BATCH
 from trainables.training.feature_store import applies
@@ -71,17 +70,20 @@ def looping() -> nn.Module:
     return Looping()
 
 
-def config(name: str, mode: FreezeMode = "none", head: HeadKind = "projection", size: int | None = None) -> ModelConfig:
-    return ModelConfig(
-        backbone=f"tests.trainables.test_memory:{name}" if name in {"plain", "curious", "looping"} else name,
+Asked = tuple[ModelConfig, FreezeMode]
+
+
+def config(name: str, mode: FreezeMode = "none", head: HeadKind = "projection", size: int | None = None) -> Asked:
+    model = ModelConfig(
+        backbone=f"tests.trainables.training.test_memory:{name}" if name in {"plain", "curious", "looping"} else name,
         head=head,
-        freeze_mode=mode,
         image_size=size,
     )
+    return model, mode
 
 
-def estimate(model: ModelConfig, width: int = 2, augment: Augment = "none", classes: int = 37) -> MemoryNeed:
-    return memory.estimate(model, classes=classes, augment=augment, width=width)
+def estimate(asked: Asked, width: int = 2, augment: Augment = "none", classes: int = 37) -> MemoryNeed:
+    return memory.estimate(*asked, classes=classes, augment=augment, width=width)
 
 
 def published(name: str, width: int) -> MemoryNeed:
@@ -89,11 +91,13 @@ def published(name: str, width: int) -> MemoryNeed:
     return estimate(config(name, head="linear"), width=width, classes=1000)
 
 
-def whole(model: ModelConfig, device: torch.device, width: int = 4, augment: Augment = "none") -> memory._Part:
+def whole(asked: Asked, device: torch.device, width: int = 4, augment: Augment = "none") -> memory._Part:
     """The network of `model` on `device`, ready to train on pixels."""
+    model, mode = asked
     network = memory._network(model, 10, None, device)
-    freeze.train_mode(network, model.freeze_mode)
-    size = geometry(model.backbone, model.image_size).crop
+    freeze.apply(network, mode)
+    freeze.train_mode(network, mode)
+    size = geometry_of(model).crop
     return memory._Part(network.model, (3, size, size), torch.uint8, device, width, augment)
 
 
@@ -204,7 +208,12 @@ def test_a_trial_on_cached_features_needs_what_its_head_needs(
 ) -> None:
     model = config("resnet18", mode, head, size=64)
     trial = TrialConfig(
-        data=DataConfig(dataset="pets"), model=model, learning_rate=0.1, batch_size=8, epochs=1, augment=augment
+        data=DataConfig(dataset="pets", augment=augment),
+        model=model[0],
+        freeze_mode=mode,
+        learning_rate=0.1,
+        batch_size=8,
+        epochs=1,
     )
     cached = applies(trial) and mode == "backbone"
     need = estimate(model, augment=augment)
@@ -234,14 +243,14 @@ def test_of_a_network_whose_steps_cannot_be_compared_everything_counts_for_an_im
 
 
 def test_a_network_whose_constructor_looks_at_values_is_built_on_the_cpu() -> None:
-    network = memory._network(config("torchvision:maxvit_t"), 10, None, META)
+    network = memory._network(config("torchvision:maxvit_t")[0], 10, None, META)
 
     assert all(parameter.is_meta for parameter in network.model.parameters())
 
 
 def test_a_step_that_fails_is_the_users_mistake() -> None:
     with pytest.raises(InputError, match="this backbone never learns"):
-        estimate(dataclasses.replace(config("plain", size=8), backbone="tests.failing_backbones:broken"))
+        estimate((ModelConfig(backbone="tests.failing_backbones:broken", image_size=8), "none"))
     with pytest.raises(InputError, match="multiples of its patch size"):
         estimate(config("vit", size=33))
 

@@ -15,9 +15,19 @@ import torch
 from filelock import FileLock
 from torchvision.models import get_model
 
-from trainables.config import PAPER_BACKBONES, DataConfig, EpochResult, FreezeMode, HeadKind, ModelConfig, TrialConfig
+from trainables.config import (
+    PAPER_BACKBONES,
+    DataConfig,
+    EpochResult,
+    FreezeMode,
+    HeadKind,
+    MachineConfig,
+    ModelConfig,
+    TrialConfig,
+)
 from trainables.data.array_store import evict, new_array, open_array, stored_arrays
-from trainables.networks.backbones import Network, build, geometry
+from trainables.networks import backbones
+from trainables.networks.backbones import Network, build
 from trainables.networks.freeze import moving
 from trainables.networks.frozen_part import split
 from trainables.training import feature_store, trial
@@ -30,13 +40,14 @@ from trainables.training.trial import run_trial
 
 def config(folder: Path, head: HeadKind = "projection", seed: int = 0, mode: FreezeMode = "backbone") -> TrialConfig:
     return TrialConfig(
-        data=DataConfig(dataset="digits", data_dir=str(folder)),
-        model=ModelConfig(backbone="tests.tiny_backbone:tiny", freeze_mode=mode, head=head, image_size=16),
+        data=DataConfig(dataset="digits"),
+        model=ModelConfig(backbone="tests.tiny_backbone:tiny", head=head, image_size=16, precision="fp32"),
+        freeze_mode=mode,
         learning_rate=3e-3,
         batch_size=50,
         epochs=4,
-        precision="fp32",
         seed=seed,
+        machine=MachineConfig(data_dir=str(folder)),
     )
 
 
@@ -109,20 +120,22 @@ def test_a_backbone_that_cannot_be_cut_is_trained_whole(tmp_path: Path) -> None:
 
 def test_features_larger_than_the_store_are_not_kept(tmp_path: Path) -> None:
     small = config(tmp_path, mode="partial")
-    results = list(run_trial(dataclasses.replace(small, data=dataclasses.replace(small.data, cache_bytes=10_000))))
+    machine = dataclasses.replace(small.machine, cache_bytes=10_000)
+    results = list(run_trial(dataclasses.replace(small, machine=machine)))
 
     assert len(results) == 4
     assert not (tmp_path / "stores" / "features").exists()
 
 
 def test_trials_share_the_features_and_other_weights_have_others(tmp_path: Path) -> None:
-    data = trial.open_training_data(config(tmp_path).data, geometry("resnet18", 32))
+    resnet = ModelConfig(backbone="resnet18", image_size=32)
+    data = trial.open_training_data(dataclasses.replace(config(tmp_path), model=resnet))
     names = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         weights = tmp_path / f"{seed}.pth"
         torch.save(get_model("resnet18", weights=None).state_dict(), weights)
-        model = ModelConfig(backbone="resnet18", weights=str(weights), freeze_mode="backbone", image_size=32)
+        model = ModelConfig(backbone="resnet18", weights=str(weights), image_size=32)
         for trial_seed in (0, 1):
             learner = new_learner(dataclasses.replace(config(tmp_path, seed=trial_seed), model=model), 10)
             features = with_features(learner, data.examples)[1].inputs
@@ -133,11 +146,31 @@ def test_trials_share_the_features_and_other_weights_have_others(tmp_path: Path)
     assert len(list((tmp_path / "stores" / "features").glob("*.npy"))) == 2
 
 
+def test_features_are_found_again_by_a_process_that_is_warm_from_another_study(tmp_path: Path) -> None:
+    weights = tmp_path / "headless.pth"
+    state = get_model("resnet18", weights=None).state_dict()
+    torch.save({name: value for name, value in state.items() if not name.startswith("fc.")}, weights)
+    model = ModelConfig(backbone="resnet18", weights=str(weights), image_size=32)
+    asked = dataclasses.replace(config(tmp_path), model=model)
+    data = trial.open_training_data(asked)
+    names = []
+    for _ in range(2):
+        # What another study leaves behind: its weights instead of these, and a random state that has moved on.
+        backbones._pretrained.cache_clear()
+        torch.rand(3)
+        features = with_features(new_learner(asked, 10), data.examples)[1].inputs
+        assert isinstance(features, np.memmap)
+        names.append(str(features.filename))
+
+    assert names[0] == names[1]
+
+
 def test_augmented_and_whole_networks_have_no_features(tmp_path: Path) -> None:
-    assert applies(config(tmp_path))
+    plain = config(tmp_path)
+    assert applies(plain)
     assert applies(config(tmp_path, mode="partial"))
     assert not applies(config(tmp_path, mode="none"))
-    assert not applies(dataclasses.replace(config(tmp_path), augment="standard"))
+    assert not applies(dataclasses.replace(plain, data=dataclasses.replace(plain.data, augment="standard")))
 
 
 def stored(folder: Path, name: str, megabytes: int, bound: int, builds: list[str]) -> np.ndarray:
@@ -235,7 +268,7 @@ def test_an_array_that_a_disk_cannot_hold_is_an_error_and_no_bus_error(small_dis
 
 @pytest.mark.parametrize("mode", ["partial", "backbone"])
 def test_a_network_that_was_cut_goes_with_its_trial(tmp_path: Path, mode: FreezeMode) -> None:
-    data = trial.open_training_data(config(tmp_path).data, geometry("tests.tiny_backbone:tiny", 16))
+    data = trial.open_training_data(config(tmp_path))
     learner, _ = with_features(new_learner(config(tmp_path, mode=mode), len(data.classes)), data.examples)
     assert learner.tail is not None
     network = weakref.ref(learner.network.model)

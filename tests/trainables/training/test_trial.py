@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from trainables.config import Augment, DataConfig, EpochResult, FreezeMode, ModelConfig, TrialConfig
+from trainables.config import Augment, DataConfig, EpochResult, FreezeMode, MachineConfig, ModelConfig, TrialConfig
+from trainables.errors import InputError
 from trainables.training.checkpoint import CheckpointError, restore
 from trainables.training.epoch import _batches, new_learner
 from trainables.training.held_out_evaluation import look_at_test
@@ -22,13 +23,14 @@ BACKBONE = "tests.tiny_backbone:tiny"
 
 def config(tmp_path: Path, mode: FreezeMode = "none", augment: Augment = "none", epochs: int = 4) -> TrialConfig:
     return TrialConfig(
-        data=DataConfig(dataset="digits", data_dir=str(tmp_path)),
-        model=ModelConfig(backbone=BACKBONE, freeze_mode=mode, image_size=16),
+        data=DataConfig(dataset="digits", augment=augment),
+        model=ModelConfig(backbone=BACKBONE, image_size=16),
         learning_rate=3e-3,
         batch_size=64,
         epochs=epochs,
-        augment=augment,
+        freeze_mode=mode,
         seed=5,
+        machine=MachineConfig(data_dir=str(tmp_path)),
     )
 
 
@@ -145,3 +147,12 @@ def test_what_a_step_frees_serves_the_next(tmp_path: Path) -> None:
 
     # 200 MB are 50,000 pages of 4 KiB.
     assert page_faults() < 1000
+
+
+def test_nothing_random_is_frozen(tmp_path: Path) -> None:
+    frozen = dataclasses.replace(
+        config(tmp_path, "backbone"), model=ModelConfig(backbone="resnet18", weights="none", image_size=32)
+    )
+
+    with pytest.raises(InputError, match="nothing to freeze"):
+        new_learner(frozen, 10)

@@ -1,0 +1,154 @@
+"""What a backbone and its weights are: the names they were asked for by, resolved, with digests and their transform."""
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import logging
+from pathlib import Path
+
+import torchvision
+from torch import nn
+from torchvision.models import list_models
+
+from trainables.config import PAPER_BACKBONES, Geometry, ModelConfig
+from trainables.errors import InputError
+from trainables.networks.fetch import sha256
+from trainables.networks.published import (
+    IMAGENET,
+    find_weights,
+    is_file_spec,
+    known_architecture,
+    named_geometry,
+    scaled,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def geometry_of(config: ModelConfig) -> Geometry:
+    """Return the transform that goes with a network's weights.
+
+    That is what was recorded when its study began; else, as hpo 0.1.0 did, that of the backbone's default weights at
+    the image size that was asked for, whatever its weights are.
+
+    Raises:
+        InputError: The backbone is unknown.
+    """
+    return config.geometry or scaled(_default_geometry(config.backbone), config.image_size)
+
+
+def resolve(config: ModelConfig, data_dir: str | None, geometry_of_name: str | None = None) -> ModelConfig:
+    """Look up what a backbone and its weights are: names, digests, and the transform that goes with the weights.
+
+    Args:
+        config: As a user asked for it.
+        data_dir: Where published weights are kept, and fetched to.
+        geometry_of_name: The published weights whose transform a file's weights were trained with; None: what the
+            file's metadata says, else that of the backbone's default weights.
+
+    Raises:
+        InputError: The backbone or its weights cannot be used, or a transform is named for weights that have their own.
+    """
+    architecture = architecture_of(config.backbone)
+    found = None
+    if config.weights != "none" and (architecture or is_file_spec(config.weights)):
+        found = find_weights(architecture, config.backbone, config.weights, data_dir)
+    own = found and found.geometry
+    if geometry_of_name is not None:
+        if found is None or not is_file_spec(config.weights):
+            raise InputError(
+                f"--geometry-of {geometry_of_name}: only for a file's weights; {config.weights} have their own."
+            )
+        own = named_geometry(architecture, geometry_of_name)
+    elif found is not None and own is None:
+        logger.warning(
+            "--weights %s: the file does not say how its images were prepared; taken is what %s's default weights take"
+            " (--geometry-of names others)",
+            config.weights,
+            config.backbone,
+        )
+    return dataclasses.replace(
+        config,
+        weights=found.name if found is not None and is_file_spec(config.weights) else config.weights,
+        weights_name=found.name if found is not None else config.weights,
+        weights_sha256=sha256(found.path) if found is not None else None,
+        code_sha256=None if architecture else sha256(_source_of(config.backbone)),
+        geometry=scaled(own or _default_geometry(config.backbone), config.image_size),
+    )
+
+
+def verify(config: ModelConfig, data_dir: str | None) -> None:
+    """See that a backbone and its weights are still those that a study recorded.
+
+    Raises:
+        InputError: They are others, or gone.
+    """
+    architecture = architecture_of(config.backbone)
+    if config.weights_sha256 is not None:
+        spec = config.weights_name or config.weights
+        found = find_weights(architecture, config.backbone, spec, data_dir)
+        if sha256(found.path) != config.weights_sha256:
+            raise InputError(
+                f"--weights {found.path}: the file is not the one that the study was started with; restore it, or start"
+                " a study under another name."
+            )
+    if config.code_sha256 is not None:
+        source = _source_of(config.backbone)
+        if sha256(source) != config.code_sha256:
+            raise InputError(
+                f"--backbone {config.backbone}: {source} is not what the study was started with; restore it, or start a"
+                " study under another name."
+            )
+
+
+def architecture_of(backbone: str) -> str:
+    """Return torchvision's name for a backbone; empty for a user's ``package.module:function``.
+
+    Raises:
+        InputError: There is no such backbone; the message suggests the nearest.
+    """
+    architecture = known_architecture(backbone)
+    if not architecture and ":" in backbone:
+        return ""
+    known = list_models(module=torchvision.models)
+    if architecture in known:
+        return architecture
+    names = [*PAPER_BACKBONES, *(f"torchvision:{name}" for name in known)]
+    near = difflib.get_close_matches(backbone, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise InputError(
+        f"--backbone {backbone}: unknown backbone; {hint}Known are {', '.join(PAPER_BACKBONES)}, torchvision:NAME for"
+        " torchvision's other classification models, and package.module:function for your own."
+    )
+
+
+def user_module(spec: str) -> nn.Module:
+    """Call a user's ``package.module:function``."""
+    module_name, _, function = spec.partition(":")
+    try:
+        made = getattr(importlib.import_module(module_name), function)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"--backbone {spec}: cannot be called ({error}); give package.module:function, importable from here, and"
+            " a function without arguments."
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise InputError(f"--backbone {spec}: the function must return a torch.nn.Module, not {type(made).__name__}.")
+    return made
+
+
+def _default_geometry(backbone: str) -> Geometry:
+    architecture = architecture_of(backbone)
+    if architecture:
+        return named_geometry(architecture, "default")
+    own: Geometry = getattr(user_module(backbone), "geometry", IMAGENET)
+    return own
+
+
+def _source_of(spec: str) -> Path:
+    """The file of a user's module."""
+    module = importlib.util.find_spec(spec.partition(":")[0])
+    if module is None or module.origin is None:
+        raise InputError(f"--backbone {spec}: its module has no file.")
+    return Path(module.origin)

@@ -1,0 +1,208 @@
+"""Where weights come from: published ones by name, or a file; each with its own transform."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from torchvision.models import get_model_weights
+
+from trainables.config import PAPER_BACKBONES, Geometry, data_root
+from trainables.errors import InputError
+from trainables.networks.fetch import extract_member, fetch
+
+FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".tar", ".ckpt")
+
+IMAGENET = Geometry(
+    resize=256, crop=224, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+"""The usual ImageNet evaluation transform."""
+
+GEOMETRY_KEY = "geometry"
+"""In a safetensors file's metadata: its weights' transform, the fields of `Geometry` as JSON."""
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """Weights with a stable public address that torchvision does not carry."""
+
+    name: str
+    architecture: str
+    url: str
+    filename: str
+    sha256_prefix: str | None
+    """As far as the publisher gives it; None: not at all."""
+    geometry: Geometry
+    member: str | None = None
+    """The file inside, where `filename` is a zip."""
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """What a ``--weights`` value means, its file on this machine."""
+
+    name: str
+    """Such as ``IMAGENET1K_V2``, or the file's absolute path."""
+    path: Path
+    geometry: Geometry | None
+    """Their own transform; None: the file does not carry it."""
+
+
+PUBLISHED = {
+    weights.name: weights
+    for weights in (
+        # OpenMMLab, SimCLR ResNet-50, ImageNet at 224 px, 800 epochs in batches of 4,096: 69.20 % top-1 by a linear
+        # probe. Their file names end with the first digits of the file's SHA-256. The transform is that of its linear
+        # probe (mmpretrain, configs/_base_/datasets/imagenet_bs32_pil_resize.py).
+        PublishedWeights(
+            name="simclr-imagenet",
+            architecture="resnet50",
+            url="https://download.openmmlab.com/mmselfsup/1.x/simclr/simclr_resnet50_16xb256-coslr-800e_in1k/"
+            "simclr_resnet50_16xb256-coslr-800e_in1k_20220825-85fcc4de.pth",
+            filename="simclr_resnet50_16xb256-coslr-800e_in1k_20220825-85fcc4de.pth",
+            sha256_prefix="85fcc4de",
+            geometry=IMAGENET,
+        ),
+        # The checkpoint of Jimenez & Hale (2023), by sthalles/SimCLR: STL-10 at 96 px, 50 epochs, pixels from 0 to 1
+        # (data_aug/contrastive_learning_dataset.py: crops of 96 px, ToTensor, no normalisation).
+        PublishedWeights(
+            name="simclr-stl10",
+            architecture="resnet50",
+            url="https://drive.usercontent.google.com/download"
+            "?id=1ByTKAUsdm_X7tLcii6oAEl5qFRqRMZSu&export=download&confirm=t",
+            filename="resnet50_50-epochs_stl10.zip",
+            sha256_prefix=None,
+            geometry=Geometry(resize=96, crop=96, interpolation="bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+            member="checkpoint_0040.pth.tar",
+        ),
+    )
+}
+SIMCLR_DEFAULT = "simclr-imagenet"
+"""800 epochs on ImageNet at the size that fine-tuning uses; the paper's own encoder saw small STL-10 images for 50."""
+
+
+def is_file_spec(spec: str) -> bool:
+    """Return whether a ``--weights`` value means a file."""
+    return spec.endswith(FILE_SUFFIXES) or "/" in spec
+
+
+def known_architecture(backbone: str) -> str:
+    """Return torchvision's name for one of the paper's backbones or ``torchvision:NAME``; empty for a user's own."""
+    if backbone.startswith("torchvision:"):
+        return backbone.partition(":")[2]
+    return PAPER_BACKBONES.get(backbone, "")
+
+
+def find_weights(architecture: str, backbone: str, spec: str, data_dir: str | None) -> FoundWeights:
+    """Find the weights that `spec` names, fetched first where they are not here yet.
+
+    Args:
+        architecture: torchvision's name of the network; empty for a user's own.
+        backbone: The backbone as the user named it.
+        spec: ``default``, a published name, one of torchvision's weights' names, or a file's path.
+        data_dir: Where published weights are kept.
+
+    Raises:
+        InputError: There are no such weights, or they cannot be fetched.
+    """
+    if is_file_spec(spec):
+        path = Path(spec).expanduser().absolute()
+        if not path.is_file():
+            raise InputError(f"--weights {path}: there is no such file.")
+        return FoundWeights(str(path), path, embedded_geometry(path))
+    name = SIMCLR_DEFAULT if backbone == "simclr" and spec == "default" else spec
+    if name in PUBLISHED:
+        return _published(PUBLISHED[name], architecture, data_dir)
+    names = get_model_weights(architecture).__members__ if architecture else {}
+    wanted = "DEFAULT" if name == "default" else name
+    if wanted not in names:
+        raise InputError(
+            f"--weights {spec}: no such file, and {backbone} has no weights of that name;"
+            f" known are default, none, {', '.join([*names, *_published_for(architecture)])}, or a file's path."
+        )
+    chosen = names[wanted]
+    digest = re.search(r"-([0-9a-f]{8,})\.pth$", chosen.url)
+    path = _fetched(chosen.url, data_dir, chosen.url.rpartition("/")[2], digest and digest[1])
+    return FoundWeights(chosen.name, path, named_geometry(architecture, chosen.name))
+
+
+def named_geometry(architecture: str, name: str) -> Geometry:
+    """Return the transform of published weights, by their name (``--geometry-of``).
+
+    Args:
+        architecture: torchvision's name of the network, whose own weights' names are known; empty for a user's own.
+        name: ``default``, one of torchvision's weights' names, or one of `PUBLISHED`.
+
+    Raises:
+        InputError: There are no weights of that name.
+    """
+    if name in PUBLISHED:
+        return PUBLISHED[name].geometry
+    names = get_model_weights(architecture).__members__ if architecture else {}
+    wanted = "DEFAULT" if name == "default" else name
+    if wanted not in names:
+        raise InputError(f"--geometry-of {name}: no such weights; known are {', '.join([*names, *PUBLISHED])}.")
+    preset = names[wanted].transforms()
+    return Geometry(
+        resize=preset.resize_size[0],
+        crop=preset.crop_size[0],
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+
+
+def embedded_geometry(path: Path) -> Geometry | None:
+    """Return the transform that a safetensors file carries in its metadata; None: it carries none.
+
+    Raises:
+        InputError: What it carries is none.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            stored = (file.metadata() or {}).get(GEOMETRY_KEY)
+        return None if stored is None else TypeAdapter(Geometry).validate_python(json.loads(stored))
+    except SafetensorError:
+        return None  # Reading its tensors says what is wrong with it.
+    except (ValueError, ValidationError) as error:
+        raise InputError(f"--weights {path}: its metadata's {GEOMETRY_KEY!r} is no transform ({error}).") from error
+
+
+def scaled(geometry: Geometry, image_size: int | None) -> Geometry:
+    """Return the transform for networks that see `image_size` pixels a side; None: as it is."""
+    if image_size is None:
+        return geometry
+    return Geometry(
+        resize=round(image_size * geometry.resize / geometry.crop),
+        crop=image_size,
+        interpolation=geometry.interpolation,
+        mean=geometry.mean,
+        std=geometry.std,
+    )
+
+
+def _published(weights: PublishedWeights, architecture: str, data_dir: str | None) -> FoundWeights:
+    if weights.architecture != architecture:
+        raise InputError(
+            f"--weights {weights.name} are of a {weights.architecture}, this backbone is a {architecture or 'user'}'s."
+        )
+    path = _fetched(weights.url, data_dir, weights.filename, weights.sha256_prefix)
+    if weights.member is not None:
+        path = extract_member(path, weights.member, path.with_name(f"{weights.name}.pth"))
+    return FoundWeights(weights.name, path, weights.geometry)
+
+
+def _fetched(url: str, data_dir: str | None, filename: str, digest: str | None) -> Path:
+    path = data_root(data_dir) / "weights" / filename
+    try:
+        return fetch(url, path, digest)
+    except InputError as error:
+        raise InputError(f"{error}. Bring the file yourself: to {path}, or anywhere with --weights PATH.") from error
+
+
+def _published_for(architecture: str) -> list[str]:
+    return [weights.name for weights in PUBLISHED.values() if weights.architecture == architecture]
