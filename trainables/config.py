@@ -148,6 +148,9 @@ class EpochResult:
     """Wall time of the epoch, validation included."""
     images_per_second: float
     """Training images by the training part's wall time."""
+    val_predictions: str = ""
+    """The class of each validation image (`trainables.predictions`), of an epoch that is its trial's best so far; empty
+    for the others."""
 
     @property
     def is_finite(self) -> bool:

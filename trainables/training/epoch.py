@@ -31,6 +31,18 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What a network is worth on some images."""
+
+    accuracy: float
+    """In [0, 1]."""
+    loss: float
+    """Mean cross-entropy, in nats."""
+    predicted: np.ndarray
+    """(N,) int64, the class of the largest logit."""
+
+
+@dataclass(frozen=True)
 class Learner:
     """A network, its optimiser and the way it computes: all that an epoch changes."""
 
@@ -111,12 +123,12 @@ def evaluation_batch(config: TrialConfig) -> int:
     return min(EVALUATION_BATCH, config.machine.micro_batch or EVALUATION_BATCH)
 
 
-def evaluate(learner: Learner, examples: Examples, indices: np.ndarray) -> tuple[float, float]:
-    """Return (accuracy in [0, 1], mean cross-entropy in nats) over the images at `indices`."""
+def evaluate(learner: Learner, examples: Examples, indices: np.ndarray) -> Evaluation:
+    """Judge a network by the images at `indices`, at least one."""
     logits = predict(learner, examples, indices)
-    labels = examples.labels[torch.from_numpy(indices)]
-    accuracy = (logits.argmax(dim=1) == labels).double().mean()
-    return float(accuracy), float(cross_entropy(logits.double(), labels))
+    labels, predicted = examples.labels[torch.from_numpy(indices)], logits.argmax(dim=1)
+    accuracy = (predicted == labels).double().mean()
+    return Evaluation(float(accuracy), float(cross_entropy(logits.double(), labels)), predicted.numpy())
 
 
 def _train_step(learner: Learner, parts: Iterator[tuple[Tensor, Tensor]], size: int) -> Tensor:

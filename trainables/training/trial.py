@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,7 @@ from trainables.data.datasets import training_images
 from trainables.data.image_store import open_store
 from trainables.data.splits import Splits, split
 from trainables.networks.identity import geometry_of
+from trainables.predictions import pack
 from trainables.training import checkpoint
 from trainables.training.epoch import Examples, Learner, evaluate, new_learner, train_epoch
 from trainables.training.feature_store import with_features
@@ -58,6 +60,8 @@ def run_trial(
     for epoch in range(len(history) + 1, config.epochs + 1):
         result = run_epoch(learner, examples, data.splits.train, data.splits.validation, epoch)
         schedule.step(result.val_loss)
+        if any(before.val_accuracy >= result.val_accuracy for before in history):
+            result = dataclasses.replace(result, val_predictions="")
         history.append(result)
         if save is not None:
             save(checkpoint.dump(learner, schedule, history))
@@ -72,15 +76,16 @@ def run_epoch(
     start = time.perf_counter()
     train_loss = train_epoch(learner, examples, train, epoch)
     trained = time.perf_counter()
-    accuracy, loss = evaluate(learner, examples, validation) if len(validation) else (float("nan"), float("nan"))
+    judged = evaluate(learner, examples, validation) if len(validation) else None
     return EpochResult(
         epoch=epoch,
-        val_accuracy=accuracy,
-        val_loss=loss,
+        val_accuracy=judged.accuracy if judged else math.nan,
+        val_loss=judged.loss if judged else math.nan,
         train_loss=train_loss,
         learning_rate=learning_rate,
         seconds=time.perf_counter() - start,
         images_per_second=len(train) / (trained - start),
+        val_predictions=pack(judged.predicted) if judged else "",
     )
 
 

@@ -1,5 +1,6 @@
 """The ledger's promises, on a real SQLite file: each epoch once, each end once, interrupted trials adopted."""
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
