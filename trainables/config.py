@@ -27,6 +27,9 @@ PAPER_BACKBONES: dict[str, str] = {
 DATASETS: tuple[str, ...] = ("pets", "fashion-mnist", "cifar10", "digits")
 """The named datasets; ``imagefolder:DIR`` is the fifth kind."""
 
+SMALLEST_MICRO_BATCH = 2
+"""Batch norm cannot learn from a single image."""
+
 DEFAULT_CACHE_BYTES = 20 * 2**30
 """20 GiB: ten datasets of Oxford-IIIT Pet's size as 224-px images, or one of 130,000 images."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hpo.errors import UsageError
 from hpo.spec import RunOptions
-from trainables.config import FreezeMode, MemoryNeed
+from trainables.config import SMALLEST_MICRO_BATCH, FreezeMode, MemoryNeed
 
 VRAM = "vram_gb"
 """Ray's name for the memory of a node's GPUs, in GiB, which `hpo cluster` registers."""
@@ -19,9 +19,6 @@ CONTEXT_GB = 0.6
 
 MARGIN = 1.1
 """For what the allocator rounds up and the workspaces of convolutions; on top of what was measured, too."""
-
-SMALLEST_MICRO_BATCH = 2
-"""Batch norm cannot learn from a single image."""
 
 _ROUNDING = 1e-9
 """Shares such as 1/3 do not add up exactly."""

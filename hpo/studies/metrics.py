@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, classification_report, confusion_matrix
+
+from hpo.studies.significance import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,3 @@ def measure(labels: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...])
         report_text=classification_report(labels, predicted, digits=3, **arguments),
         confusion=confusion_matrix(labels, predicted, labels=indices),
     )
-
-
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of `right` out of `total` (Wilson 1927; Brown, Cai & DasGupta 2001)."""
-    interval = binomtest(right, total).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)

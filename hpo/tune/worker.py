@@ -12,7 +12,6 @@ import ray
 from ray import tune
 
 from hpo.machines.checkpoints import CheckpointPlace
-from hpo.machines.placement import SMALLEST_MICRO_BATCH
 from hpo.machines.session import use_given_cards
 from trainables.config import EpochResult, TrialConfig
 
@@ -30,15 +29,17 @@ class Worker(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the configured trial."""
         use_given_cards()
+        from trainables.training.micro_batches import in_memory
+
         self._number: int = config["number"]
-        self._trial: TrialConfig = config["trial"]
+        trial: TrialConfig = config["trial"]
         place: CheckpointPlace = config["checkpoints"]
         self._store = place.store
         for number in config["ended"]:
             self._store.remove(number)
         self._reported: int = config["reported"]
         self._restarted: str | None = None
-        self._epochs = self._run()
+        self._epochs = in_memory(trial, self._run)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this process."""
@@ -50,18 +51,18 @@ class Worker(tune.Trainable):
         """Train one epoch, with smaller and smaller micro-batches while the memory does not suffice."""
         from trainables.training.device import peak_memory_gb
 
-        result = self._next()
+        trial, result = next(self._epochs)
         self._reported = result.epoch
         return {
             **dataclasses.asdict(result),
             "number": self._number,
             "host": ray.util.get_node_ip_address(),
             "device": device_name(),
-            "epochs": self._trial.epochs,
+            "epochs": trial.epochs,
             "restarted": self._restarted,
-            "micro_batch": self._trial.machine.micro_batch,
+            "micro_batch": trial.machine.micro_batch,
             "memory_gb": peak_memory_gb(),
-            "done": result.epoch >= self._trial.epochs or not result.is_finite,
+            "done": result.epoch >= trial.epochs or not result.is_finite,
         }
 
     def cleanup(self) -> None:
@@ -71,22 +72,7 @@ class Worker(tune.Trainable):
         self._epochs.close()
         release_memory()
 
-    def _next(self) -> EpochResult:
-        from trainables.training.device import is_out_of_memory
-
-        while True:
-            try:
-                return next(self._epochs)
-            except Exception as error:
-                size = (self._trial.machine.micro_batch or self._trial.batch_size) // 2
-                if not is_out_of_memory(error) or size < SMALLEST_MICRO_BATCH:
-                    raise
-            self.cleanup()
-            machine = dataclasses.replace(self._trial.machine, micro_batch=size)
-            self._trial = dataclasses.replace(self._trial, machine=machine)
-            self._epochs = self._run()
-
-    def _run(self) -> Generator[EpochResult, None, None]:
+    def _run(self, trial: TrialConfig) -> Generator[EpochResult, None, None]:
         from trainables.training.checkpoint import CheckpointError
         from trainables.training.trial import run_trial
 
@@ -98,11 +84,11 @@ class Worker(tune.Trainable):
             self._store.put(self._number, state)
 
         try:
-            epochs = run_trial(self._trial, resume_from=blob, save=save)
+            epochs = run_trial(trial, resume_from=blob, save=save)
             first = next(epochs)
         except CheckpointError as error:
             self._restarted = str(error)
-            epochs = run_trial(self._trial, save=save)
+            epochs = run_trial(trial, save=save)
             first = next(epochs)
         reported = self._reported
         if first.epoch > reported:

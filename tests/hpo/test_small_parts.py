@@ -19,7 +19,8 @@ from hpo.machines import checkpoints
 from hpo.machines.checkpoints import CheckpointStore, checked_place
 from hpo.paths import StudyPaths, check_study_name, command, located_by
 from hpo.spec import differences
-from hpo.studies.metrics import measure, wilson_interval
+from hpo.studies.metrics import measure
+from hpo.studies.significance import wilson_interval
 from hpo.views.summary import seconds_left
 from tests.makers import epoch, study_spec
 

@@ -1,0 +1,67 @@
+"""What a study's figures can be trusted to say: which trials are tied, and how optimistic validation was."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import binomtest
+
+from hpo.ledger.records import TrialRecord
+from trainables.predictions import unpack
+
+SIGNIFICANT = 0.05
+"""A p-value below this tells two trials apart."""
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of `right` out of `total` (Wilson 1927; Brown, Cai & DasGupta 2001)."""
+    interval = binomtest(right, total).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def difference_interval(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
+    """Return the 95 % interval of the first share minus the second, each (right, total), of different images.
+
+    Newcombe (1998), "Interval estimation for the difference between independent proportions", method 10.
+    """
+    (low_1, high_1), (low_2, high_2) = wilson_interval(*first), wilson_interval(*second)
+    share_1, share_2 = first[0] / first[1], second[0] / second[1]
+    difference = share_1 - share_2
+    below = ((share_1 - low_1) ** 2 + (high_2 - share_2) ** 2) ** 0.5
+    above = ((high_1 - share_1) ** 2 + (share_2 - low_2) ** 2) ** 0.5
+    return difference - below, difference + above
+
+
+def differ(right: np.ndarray, others: np.ndarray) -> float:
+    """Return how likely two classifiers of one accuracy are to differ as much as these do on the same images.
+
+    The exact test of McNemar (1947): of the images that one alone classifies right, either has half.
+
+    Args:
+        right: (N,) bool, which images the one classifies right.
+        others: (N,) bool, which images the other does.
+    """
+    only_one, only_other = int((right & ~others).sum()), int((~right & others).sum())
+    if only_one == only_other:
+        return 1.0
+    return float(binomtest(only_one, only_one + only_other).pvalue)
+
+
+def tied_with_best(best: TrialRecord, records: Sequence[TrialRecord], labels: str) -> list[int] | None:
+    """Return the trials that validation cannot tell from the best, by number.
+
+    Those are the ones whose best epoch is not worse, on the same validation images, with a p-value below `SIGNIFICANT`.
+
+    Args:
+        best: The trial of the highest validation accuracy.
+        records: The study's trials.
+        labels: The validation images' classes, packed.
+
+    Returns:
+        None where the predictions of the best were not kept, as of a trial of hpo 0.1.0.
+    """
+    if best.val_predictions is None or not labels:
+        return None
+    truth = unpack(labels)
+    right = unpack(best.val_predictions) == truth
+    others = [one for one in records if one.number != best.number and one.val_predictions is not None]
+    return [one.number for one in others if differ(right, unpack(one.val_predictions or "") == truth) >= SIGNIFICANT]
