@@ -26,7 +26,7 @@ import search_spaces
 from benchmarks.driver import study_spec
 from benchmarks.search_table import BATCH_SIZES, EPOCHS, LEARNING_RATES, TABLE
 from hpo.ledger.draws import Draws
-from hpo.tune.rungs import METRIC, TIME, known, scheduler
+from hpo.tune.rungs import METRIC, TIME, scheduler, scheduler_trial
 from trainables.config import FREEZE_MODES
 
 TRIALS = 60
@@ -120,7 +120,7 @@ def replay(way: Way, trials: int = TRIALS) -> list[float]:
         if len(running) < AT_A_TIME and started < trials:
             params = way.suggest(started)
             running.append(Running(started, params["epochs"], looked_up(params)))
-            way.scheduler.on_trial_add(cast(Any, None), known(started))
+            way.scheduler.on_trial_add(cast(Any, None), scheduler_trial(started))
             started += 1
             continue
         trial = running.pop(0)
@@ -128,7 +128,7 @@ def replay(way: Way, trials: int = TRIALS) -> list[float]:
         value = trial.curve[trial.epoch - 1]
         best.append(max(value, best[-1] if best else 0.0))
         result = {METRIC: value, TIME: trial.epoch}
-        arguments = (cast(Any, None), known(trial.number), result)
+        arguments = (cast(Any, None), scheduler_trial(trial.number), result)
         if trial.epoch == trial.epochs:
             way.scheduler.on_trial_complete(*arguments)
             way.end(trial.number, trial.epoch, value, TrialState.COMPLETE)

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,13 @@ def test_fences_hold(path: Path) -> None:
     used = {name for name in FENCES if any(f"{one}.".startswith(f"{name}.") for one in imports(path))}
 
     assert not {name for name in used if not lies_in(path, FENCES[name])}
+
+
+def test_what_is_private_of_ray_is_in_one_module() -> None:
+    private = re.compile(r"\bray\.(\w+\.)*_[a-z]|_soft_target_node_id")
+    users = {str(path) for path in MODULES if private.search((ROOT / path).read_text(encoding="utf-8"))}
+
+    assert users == {"hpo/machines/ray_private.py"}
 
 
 def test_no_module_imports_itself_by_a_circle() -> None:

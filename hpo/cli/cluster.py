@@ -46,7 +46,8 @@ def head(
     Several cards become several nodes, one a card.
     """
     from hpo.machines import cluster as clusters
-    from hpo.machines.joining import is_loopback, read_token
+    from hpo.machines.connection import is_loopback
+    from hpo.machines.tokens import read_token
 
     offered = _parts(cpus, gpus, vram_gb)
     node_ip = "127.0.0.1" if node_ip == "localhost" else node_ip or clusters.outgoing_ip()
@@ -76,7 +77,8 @@ def join(
     The token comes from $RAY_AUTH_TOKEN and is kept, or from ~/.ray/auth_token.
     """
     from hpo.machines import cluster as clusters
-    from hpo.machines.joining import keep_token, split_address, token_path
+    from hpo.machines.connection import split_address
+    from hpo.machines.tokens import keep_token, token_path
 
     offered = _parts(cpus, gpus, vram_gb)
     node_ip = node_ip or clusters.outgoing_ip(split_address(address)[0])

@@ -16,11 +16,11 @@ import typer
 
 from hpo import paths as study_paths
 from hpo.errors import UsageError
-from search_spaces import SearchSpace
 from trainables.config import Augment, HeadKind, Precision
 
 if TYPE_CHECKING:
     from hpo.spec import RunOptions, SearchConfig
+    from search_spaces import SearchSpace
 
 T = TypeVar("T")
 
@@ -141,7 +141,7 @@ class SearchOptions:
         float | None, typer.Option(help="ASHA lets one in so many trials continue; default 4.")
     ] = None
 
-    def over(self, space: SearchSpace) -> "SearchConfig":
+    def over(self, space: "SearchSpace") -> "SearchConfig":
         """Return how to search `space`.
 
         Raises:

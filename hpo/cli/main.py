@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-import search_spaces
 from hpo import paths as study_paths
 from hpo.cli.cluster import cluster, doctor
 from hpo.cli.groups import (
@@ -82,6 +81,7 @@ def run(
     """Run a study: sample, train and stop trials; retrain the best; report its held-out test accuracy."""
     names = study_paths.study_names(backbone, data.dataset, study)
 
+    import search_spaces
     from hpo.ledger.ledger import recorded_spec
     from hpo.studies.lifecycle import start
     from hpo.studies.new import new_study

@@ -12,12 +12,12 @@ from typing import Any
 
 import psutil
 import ray
-from ray._private.state import available_resources_per_node
 
 from hpo.errors import HpoError, UsageError
-from hpo.machines import joining
+from hpo.machines import connection, processes, tokens
 from hpo.machines.gpus import Part, label_of, name_of
 from hpo.machines.placement import VRAM, registered
+from hpo.machines.ray_private import LOOPBACK_RAY, resources_left
 from hpo.machines.session import GPU_LABEL, ray_session
 
 _START_S = 120.0
@@ -28,11 +28,6 @@ _OUTSIDE = "192.0.2.1"
 _PATIENCE = {"grpc_keepalive_timeout_ms": 120_000}
 """Where the network hangs, a node's process would close its connections after 20 s without the driver's learning of it,
 which then waits for minutes; a node that is away for longer than this has long been given up."""
-_LOOPBACK_RAY = (
-    "from ray._private import services; services.resolve_ip_for_localhost = str;"
-    " from ray.scripts.scripts import main; main()"
-)
-"""`ray start` takes 127.0.0.1 for this machine's address in its network, and would listen there."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +68,13 @@ def start_head(node_ip: str, port: int, offered: Sequence[Part]) -> str:
         UsageError: The address is not this machine's, or the port is taken.
         HpoError: Ray does not start; what of it did is stopped again.
     """
-    place = joining.Place(f"{node_ip}:{port}", node_ip)
+    place = processes.Place(f"{node_ip}:{port}", node_ip)
     _check_own(node_ip)
     with contextlib.suppress(OSError):
         socket.create_connection((node_ip, port), timeout=1.0).close()
-        raise UsageError(joining.why_refused("already in use", place.cluster))
-    if joining.read_token() is None:
-        joining.keep_token(secrets.token_hex(32))
+        raise UsageError(connection.why_refused("already in use", place.cluster))
+    if tokens.read_token() is None:
+        tokens.keep_token(secrets.token_hex(32))
     with _all_or_nothing(place):
         settings = ["--include-dashboard", "false", "--system-config", json.dumps(_PATIENCE)]
         _start(["--head", "--port", str(port), *settings], offered[0], place)
@@ -95,11 +90,11 @@ def join(address: str, node_ip: str, offered: Sequence[Part]) -> None:
         UsageError: The cluster does not answer, wants another token, or has this machine already.
         HpoError: Ray does not start; what of it did is stopped again.
     """
-    place = joining.Place(address, node_ip)
+    place = processes.Place(address, node_ip)
     _check_own(node_ip)
-    if place in joining.live_nodes():
+    if place in processes.live_nodes():
         raise UsageError(f"{node_ip} is a node of the cluster at {address} already; `hpo cluster stop` takes it out.")
-    joining.check_answers(address)
+    connection.check_answers(address)
     with _all_or_nothing(place):
         for part in offered:
             _start(["--address", address], part, place)
@@ -112,7 +107,7 @@ def nodes(address: str) -> tuple[str, list[NodeRow]]:
         UsageError: There is no such cluster, or this machine is none of its nodes.
     """
     with ray_session(address) as found:
-        free = available_resources_per_node()
+        free = resources_left()
         rows = [_row(node, free.get(node["NodeID"])) for node in ray.nodes()]
     return found, sorted(rows, key=lambda row: (not row.alive, row.address))
 
@@ -124,22 +119,22 @@ def stop(address: str | None) -> dict[str, int]:
         address: A cluster's, HOST:PORT; None: all.
     """
     found: dict[str, list[psutil.Process]] = {}
-    for place, processes in joining.running().items():
+    for place, here in processes.running().items():
         if address in (None, place.cluster):
-            found.setdefault(place.cluster, []).extend(processes)
-    for processes in found.values():
-        _end(processes)
-    return {cluster: len(processes) for cluster, processes in found.items()}
+            found.setdefault(place.cluster, []).extend(here)
+    for of_cluster in found.values():
+        _end(of_cluster)
+    return {cluster: len(of_cluster) for cluster, of_cluster in found.items()}
 
 
-def _end(processes: list[psutil.Process]) -> None:
+def _end(ending: list[psutil.Process]) -> None:
     """End the nodes first, which end their trials, and the control service last: it is what nodes sign off at."""
     raylets: list[psutil.Process] = []
     services: list[psutil.Process] = []
     helpers: list[psutil.Process] = []
-    for one in processes:
+    for one in ending:
         with contextlib.suppress(psutil.Error):
-            group = raylets if joining.is_raylet(one) else services if one.name() == "gcs_server" else helpers
+            group = raylets if processes.is_raylet(one) else services if one.name() == "gcs_server" else helpers
             group.append(one)
     for raylet in raylets:
         with contextlib.suppress(psutil.Error):
@@ -154,19 +149,19 @@ def _end(processes: list[psutil.Process]) -> None:
                 one.kill()
 
 
-def _start(arguments: Sequence[str], part: Part, place: joining.Place) -> None:
+def _start(arguments: Sequence[str], part: Part, place: processes.Place) -> None:
     """Start one Ray node.
 
     Raises:
         HpoError: Ray refuses.
     """
-    ray_start = ["-P", "-c", _LOOPBACK_RAY] if joining.is_loopback(place.cluster) else ["-m", "ray.scripts.scripts"]
+    ray_start = ["-P", "-c", LOOPBACK_RAY] if connection.is_loopback(place.cluster) else ["-m", "ray.scripts.scripts"]
     command = [sys.executable, *ray_start, "start", "--node-ip-address", place.node_ip, "--disable-usage-stats"]
     # Two nodes of one machine would otherwise take their processes' ports from the same range.
     command += ["--min-worker-port", "0", "--max-worker-port", "0", *arguments, *_offering(part)]
     # CUDA counts a machine's cards by their speed, unless it is told to count as nvidia-smi does.
     card = {} if part.card is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(part.card)}
-    environment = joining.environment(**{joining.MARK: " ".join(place), **card})
+    environment = tokens.environment(**{processes.MARK: " ".join(place), **card})
     try:
         answer = subprocess.run(
             command,
@@ -183,7 +178,7 @@ def _start(arguments: Sequence[str], part: Part, place: joining.Place) -> None:
     except subprocess.TimeoutExpired as error:
         raise HpoError(f"Ray did not start on {place.node_ip} within {_START_S:g} s.") from error
     if answer.returncode:
-        raise HpoError(joining.why_refused(answer.stdout, place.cluster))
+        raise HpoError(connection.why_refused(answer.stdout, place.cluster))
 
 
 def _offering(part: Part) -> list[str]:
@@ -199,11 +194,11 @@ def _offering(part: Part) -> list[str]:
 
 
 @contextlib.contextmanager
-def _all_or_nothing(place: joining.Place) -> Iterator[None]:
+def _all_or_nothing(place: processes.Place) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _end(joining.running().get(place, []))
+        _end(processes.running().get(place, []))
         raise
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants
-from ray._private.authentication.authentication_token_setup import _enable_token_auth
 
 from hpo.errors import HpoError, UsageError
+from hpo.machines.connection import check_answers, is_loopback, resolve, why_refused
 from hpo.machines.gpus import cards, name_of
-from hpo.machines.joining import check_answers, is_loopback, live_nodes, read_token, resolve, why_refused
 from hpo.machines.placement import VRAM, Node, as_node, registered
+from hpo.machines.processes import live_nodes
+from hpo.machines.ray_private import listen_on_loopback_alone, show_token
+from hpo.machines.tokens import read_token
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +93,7 @@ def named(node: dict[str, Any]) -> str:
 
 
 def _start_here() -> None:
-    # Where Ray takes clusters for impossible, as on macOS, it listens on loopback alone; there is no other way to that.
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    listen_on_loopback_alone(True)
     _init("local", include_dashboard=False, resources=_memory_here())
 
 
@@ -104,10 +104,10 @@ def _join(address: str, modules: Sequence[Path]) -> str:
         # Ray itself would try a wrong address for minutes.
         check_answers(address, as_driver=True)
     if read_token():
-        _enable_token_auth()
+        show_token()
     # Ray takes 127.0.0.1 for this machine's address in the network, where our clusters on loopback do not listen.
     ours = any(place.cluster == address for place in live_nodes())
-    ray_constants.ENABLE_RAY_CLUSTER = not (ours and is_loopback(address))
+    listen_on_loopback_alone(ours and is_loopback(address))
     _init(address, runtime_env={"py_modules": [str(module) for module in modules]} if modules else None)
     return address
 

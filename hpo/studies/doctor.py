@@ -20,8 +20,9 @@ from hpo.ledger.storage import missing_sqlite_file, opening
 from hpo.machines import nodes
 from hpo.machines.checkpoints import try_place
 from hpo.machines.gpus import cards
-from hpo.machines.joining import live_nodes, token_path
+from hpo.machines.processes import live_nodes
 from hpo.machines.session import ray_session
+from hpo.machines.tokens import token_path
 from trainables.config import data_root
 
 Verdict = Literal["pass", "warn", "fail"]

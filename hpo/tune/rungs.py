@@ -20,15 +20,15 @@ _CONTROLLER = cast(Any, None)
 
 
 @dataclass(frozen=True)
-class KnownTrial:
+class SchedulerTrial:
     """As much of Ray's trial as its scheduler looks at; the same however often the trial is given to Ray."""
 
     trial_id: str
 
 
-def known(number: int) -> Any:
+def scheduler_trial(number: int) -> Any:
     """Return a study's trial as its scheduler knows it."""
-    return KnownTrial(f"trial-{number}")
+    return SchedulerTrial(f"trial-{number}")
 
 
 def scheduler(search: SearchConfig, max_epochs: int) -> TrialScheduler:
@@ -48,7 +48,7 @@ def scheduler(search: SearchConfig, max_epochs: int) -> TrialScheduler:
 def replay(target: TrialScheduler, records: Iterable[TrialRecord]) -> None:
     """Tell a fresh scheduler what the ledger knows of a study's trials, so that its rungs are what they were."""
     for record in records:
-        trial = known(record.number)
+        trial = scheduler_trial(record.number)
         target.on_trial_add(_CONTROLLER, trial)
         for result in record.curve:
             target.on_trial_result(_CONTROLLER, trial, dataclasses.asdict(result))
@@ -67,7 +67,7 @@ class EachStudysRungs(FIFOScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Let the study's scheduler know a trial that is to run, or to run again."""
         self._waiting.append(trial)
-        self._of(trial).on_trial_add(tune_controller, known(trial.config["number"]))
+        self._of(trial).on_trial_add(tune_controller, scheduler_trial(trial.config["number"]))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:  # noqa: ARG002 - Ray's signature
         """Return the trial that has waited longest, if one waits; Ray's own way looks at every trial that ever ran."""
@@ -77,12 +77,13 @@ class EachStudysRungs(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return whether the trial goes on or stops."""
-        decision: str = self._of(trial).on_trial_result(tune_controller, known(trial.config["number"]), result)
+        own = scheduler_trial(trial.config["number"])
+        decision: str = self._of(trial).on_trial_result(tune_controller, own, result)
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Let the study's scheduler know a trial's last epoch."""
-        self._of(trial).on_trial_complete(tune_controller, known(trial.config["number"]), result)
+        self._of(trial).on_trial_complete(tune_controller, scheduler_trial(trial.config["number"]), result)
 
     def _of(self, trial: Any) -> TrialScheduler:
         return self._schedulers[trial.config["study"]]

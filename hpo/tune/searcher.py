@@ -32,7 +32,7 @@ NODES_LOOK_S = 2.0
 
 
 @dataclass
-class _Given:
+class _TuneTrial:
     """A trial that Ray has."""
 
     study: StudyTrials
@@ -55,7 +55,7 @@ class LedgerSearch(Searcher):
     def __init__(self, studies: Sequence[StudyTrials], placement: Placement, timeout_s: float | None) -> None:
         super().__init__(metric=METRIC, mode="max")
         self._studies = studies
-        self._given: dict[str, _Given] = {}
+        self._given: dict[str, _TuneTrial] = {}
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self._over = False
         self.placement = placement
@@ -84,7 +84,7 @@ class LedgerSearch(Searcher):
             # The other studies go on.
             study.stop(error)
             return None
-        self._given[trial_id] = _Given(study, handout.assignment.number, handout.fit.share)
+        self._given[trial_id] = _TuneTrial(study, handout.assignment.number, handout.fit.share)
         return {**handout.config, "node": _node_at(study.wants_host(handout.assignment), handout.fit.share)}
 
     def started(self, trial_id: str) -> None:

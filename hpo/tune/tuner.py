@@ -9,6 +9,7 @@ from ray import tune
 from hpo.errors import DeadEndError, HpoError
 from hpo.interrupts import Interruption
 from hpo.machines.placement import Placement
+from hpo.machines.ray_private import preferring_node
 from hpo.tune.rungs import EachStudysRungs, replay, scheduler
 from hpo.tune.searcher import LedgerSearch, RunWatch
 from hpo.tune.trials import StudyRun, StudyTrials
@@ -80,4 +81,4 @@ def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     bundles = [config["resources"].resources]
     if config["node"] is None:
         return tune.PlacementGroupFactory(bundles)
-    return tune.PlacementGroupFactory(bundles, strategy="STRICT_PACK", _soft_target_node_id=config["node"])
+    return preferring_node(bundles, config["node"])

@@ -15,7 +15,7 @@ from hpo.ledger import ledger as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import best_records
 from hpo.spec import RunOptions
-from hpo.tune.rungs import EachStudysRungs, known, replay, scheduler
+from hpo.tune.rungs import EachStudysRungs, replay, scheduler, scheduler_trial
 from tests.makers import SPACE, epoch, report, study_spec
 
 
@@ -222,7 +222,7 @@ def test_replayed_rungs_are_those_of_the_run_itself(tmp_path: Path) -> None:
     live = scheduler(ledger.spec.search, 9)
     for accuracies in ((0.3, 0.4, 0.5), (0.2,), (0.6, 0.7), (0.1,)):
         number = ledger.ask().number
-        trial = known(number)
+        trial = scheduler_trial(number)
         controller: Any = None
         live.on_trial_add(controller, trial)
         for index, accuracy in enumerate(accuracies, start=1):

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from ray._private.label_utils import validate_node_label_syntax
 
 from hpo.errors import UsageError
-from hpo.machines import joining
+from hpo.machines import processes
+from hpo.machines.connection import split_address, why_refused
 from hpo.machines.gpus import Card, Part, label_of, name_of, parse, parts, visible
-from hpo.machines.joining import Place, keep_token, read_token, split_address, why_refused
 from hpo.machines.nodes import NodeFacts, describe, mismatches
+from hpo.machines.processes import Place
+from hpo.machines.tokens import keep_token, read_token
 
 HPO = Path(sys.executable).with_name("hpo")
 TWO_CARDS = """\
@@ -205,10 +207,10 @@ def test_the_tokens_file_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_process_that_is_none_of_rays_is_not_taken_for_one() -> None:
-    environment = {**os.environ, joining.MARK: "10.0.0.1:6379 10.0.0.1"}
+    environment = {**os.environ, processes.MARK: "10.0.0.1:6379 10.0.0.1"}
     with subprocess.Popen(["sleep", "60"], env=environment) as process:
         try:
-            assert Place("10.0.0.1:6379", "10.0.0.1") not in joining.running()
+            assert Place("10.0.0.1:6379", "10.0.0.1") not in processes.running()
         finally:
             process.kill()
 
@@ -333,11 +335,11 @@ def test_the_token_is_kept_on_both_machines_for_their_owners_alone(cluster: Clus
 
 
 def test_a_head_on_loopback_listens_nowhere_else(cluster: Cluster) -> None:
-    processes = joining.running()[Place(cluster.address, "127.0.0.1")]
+    on_loopback = processes.running()[Place(cluster.address, "127.0.0.1")]
 
     listening = [
         socket.laddr.ip
-        for process in processes
+        for process in on_loopback
         for socket in process.net_connections("tcp")
         if socket.status == psutil.CONN_LISTEN
     ]
@@ -403,12 +405,12 @@ def test_stop_ends_the_named_cluster_alone_and_leaves_nothing_behind(cluster: Cl
     out, _ = cluster.head.hpo("cluster", "stop", "--address", other)
 
     assert f"stopped this machine's part of the cluster at {other}" in out
-    assert {place.cluster for place in joining.running()} & {other, cluster.address} == {cluster.address}
+    assert {place.cluster for place in processes.running()} & {other, cluster.address} == {cluster.address}
     out, _ = cluster.head.hpo("cluster", "stop", "--address", other)
     assert "nothing to stop" in out
     out, _ = cluster.head.hpo("cluster", "stop", "--address", cluster.address)
     assert cluster.address in out
-    assert not [place for place in joining.running() if place.cluster == cluster.address]
+    assert not [place for place in processes.running() if place.cluster == cluster.address]
     assert not [
         process
         for process in psutil.process_iter(["cmdline"])
