@@ -74,6 +74,9 @@ class Clock:
         self.ends.append(time.perf_counter())
         self.cpu.append(time.process_time())
 
+    def retrained(self, result: EpochResult, epochs: int) -> None:
+        """Nothing to note."""
+
 
 def epoch(number: int, accuracy: float) -> EpochResult:
     """Return an epoch as a trial reports it."""

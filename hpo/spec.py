@@ -19,6 +19,8 @@ from trainables.config import (
 from trainables.seeds import stream
 
 Sampler = Literal["tpe", "random"]
+RetrainOn = Literal["train+val", "train"]
+"""What the final model learns from."""
 
 SCHEMA_VERSION = 2
 """Of what a ledger holds; hpo/ledger/migrations.py has the earlier ones."""

@@ -162,6 +162,18 @@ class EpochResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A final model."""
+
+    model: bytes
+    """A safetensors file."""
+    accuracy: float
+    """On the images that it learned from, in [0, 1]."""
+    is_finite: bool
+    """Whether its last loss is a number."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryNeed:
     """What a trial needs of a GPU's memory, as a function of how many images are on it at a time.
 

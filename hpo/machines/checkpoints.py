@@ -1,5 +1,6 @@
 """Where trials' states are kept between epochs: a folder or any fsspec URL, one object a live trial."""
 
+import dataclasses
 import errno
 import logging
 import os
@@ -158,6 +159,12 @@ class CheckpointPlace:
     def store(self) -> CheckpointStore:
         """The checkpoints as this machine sees them."""
         return CheckpointStore(self.uri or str(data_root(self.data_dir) / "checkpoints" / self.folder))
+
+    @property
+    def of_retrain(self) -> "CheckpointPlace":
+        """Where the states of the study's final models lie, while they are trained."""
+        uri = None if self.uri is None else f"{self.uri.rstrip('/')}/retrain"
+        return dataclasses.replace(self, folder=f"{self.folder}/retrain", uri=uri)
 
     def keep_only(self, numbers: Collection[int]) -> None:
         """Forget the states of all trials but `numbers`, as far as the driver sees them."""

@@ -19,10 +19,10 @@ from hpo.ledger.storage import missing_sqlite_file
 from hpo.machines.placement import Placement, place
 from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths, command
-from hpo.spec import NewStudy, RunOptions
+from hpo.spec import NewStudy, RetrainOn, RunOptions
 from hpo.studies.export import replace_text, write_study_files
 from hpo.studies.readiness import Opened, forget_checkpoints, make_ready, modules_of
-from hpo.studies.retrain import RetrainOn, begin_retrain
+from hpo.studies.retrain import begin_retrain, finish_retrains, needs_retrain, nothing_to_retrain
 from hpo.tune.trials import StudyRun
 from hpo.tune.tuner import run_trials
 from hpo.views.progress import Screen
@@ -115,15 +115,18 @@ def retrain_again(
     with only_writer(paths.lock, ledger.name, url) as hold:
         ledger.hold = hold
         opened = Opened(ledger, _changed(ledger.run_options, address=address), paths)
-        with _running([opened], command("retrain", [paths])) as (runs, placement, _):
-            begin_retrain(runs[0], placement, seeds=seeds, top=top, on=on).conclude()
+        with _running([opened], command("retrain", [paths])) as (runs, placement, interruption):
+            retraining = begin_retrain(runs[0], placement, seeds=seeds, top=top, on=on)
+            finish_retrains([retraining], interruption.check)
+    if retraining.failure is not None:
+        raise retraining.failure
     return Ended([summarise(ledger, time.monotonic() - begun)], [])
 
 
 def _go(opened: Sequence[Opened]) -> Ended:
     begun = time.monotonic()
     failures: dict[str, HpoError] = {}
-    todo = [one for one in opened if _is_unfinished(one) or (one.options.retrain and one.ledger.final is None)]
+    todo = [one for one in opened if _is_unfinished(one) or (one.options.retrain and needs_retrain(one.ledger))]
     for one in opened:
         if not _is_unfinished(one):
             logger.info(
@@ -132,34 +135,27 @@ def _go(opened: Sequence[Opened]) -> Ended:
     if todo:
         with _running(todo, command("resume", [one.paths for one in todo])) as (runs, placement, interruption):
             failures = run_trials(runs, placement, interruption)
-            _conclude([run for run in runs if run.ledger.name not in failures], failures)
+            _conclude([run for run in runs if run.ledger.name not in failures], failures, interruption)
     sound = [one.ledger for one in opened if one.ledger.name not in failures]
     return Ended([summarise(ledger, time.monotonic() - begun) for ledger in sound], list(failures.values()))
 
 
-def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError]) -> None:
+def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interruption: Interruption) -> None:
     """Write the studies' files and retrain the best of each, all at once; add what fails to `failures`."""
-    retrains = []
+    retrainings = []
     for run in runs:
         records = run.ledger.records()
         forget_checkpoints(run.checkpoints, frozenset(one.number for one in records if one.state == "RUNNING"))
         write_study_files(run.ledger, run.paths)
-        # A study that the end of the time left without an ended trial has nothing to retrain, which is no failure.
-        if run.options.retrain and any(one.state != "RUNNING" for one in records):
-            with _noting(failures, run.ledger.name):
-                retrains.append(begin_retrain(run, place(run.options, nodes())))
-    for retraining in retrains:
-        with _noting(failures, retraining.ledger.name):
-            retraining.conclude()
-
-
-@contextmanager
-def _noting(failures: dict[str, HpoError], study: str) -> Iterator[None]:
-    """Let the other studies end in order where one fails."""
-    try:
-        yield
-    except HpoError as error:
-        failures[study] = error
+        if not run.options.retrain:
+            continue
+        if needs_retrain(run.ledger):
+            retrainings.append(begin_retrain(run, place(run.options, nodes())))
+        elif run.ledger.final is None and any(one.state != "RUNNING" for one in records):
+            # Where the end of the time left no ended trial, there is nothing to retrain, which is no failure.
+            failures[run.ledger.name] = nothing_to_retrain(run.ledger)
+    finish_retrains(retrainings, interruption.check)
+    failures |= {one.run.ledger.name: one.failure for one in retrainings if one.failure is not None}
 
 
 @contextmanager

@@ -107,7 +107,8 @@ def verify(config: TrialConfig, options: RunOptions) -> None:
 
 
 def forget_checkpoints(place: CheckpointPlace, running: frozenset[int]) -> None:
-    """Let every node drop the checkpoints that it alone has of trials that have ended."""
+    """Let the checkpoints of all trials but `running` go, on every node that has some for itself."""
+    place.keep_only(running)
     if not place.shared:
         each_node(_keep_only, place, running)
 

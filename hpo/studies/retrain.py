@@ -1,85 +1,90 @@
-"""The end of a study: the best configuration is trained once more, and then looks at held-out test images.
+"""The end of a study: its best configuration is trained once more, checked, and then looks at held-out test images.
 
-This module alone evaluates on them. Every look is counted in the ledger before it is taken.
+This module alone evaluates on them, in this order: a model is trained, it is checked that it is worth a look, the look
+is counted in the ledger, and it is taken.
 """
 
-import json
+import dataclasses
 import logging
-import shutil
-import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import ray
-import tomli_w
+from ray.exceptions import RayError
 
 from hpo.errors import HpoError
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
+from hpo.machines.checkpoints import CheckpointPlace
 from hpo.machines.placement import Fit, Placement, Share, can_hold, correction
 from hpo.machines.session import nodes, use_given_cards
-from hpo.paths import StudyPaths, command
-from hpo.spec import trial_config
+from hpo.paths import command
+from hpo.spec import RetrainOn, trial_config
+from hpo.studies.final import Look, TestedModel, conclude
+from hpo.studies.readiness import forget_checkpoints
 from hpo.tune.trials import StudyRun
-from hpo.views.figures import draw_confusion
-from trainables.config import EpochResult, TrialConfig
+from trainables.config import EpochResult, TrainedModel, TrialConfig
 from trainables.seeds import stream
-
-if TYPE_CHECKING:
-    from hpo.studies.metrics import TestMetrics
 
 logger = logging.getLogger(__name__)
 
-RetrainOn = Literal["train+val", "train"]
 _NODES_LOOK_S = 10.0
 """Between two looks at which machines are alive."""
+_FAR_BELOW = 0.1
+"""A model whose accuracy on the images that it learned from is this far below what its trial had on images that it had
+not learned from has not learned what the trial did."""
 
 
-@dataclass(frozen=True)
-class Retrained:
-    """What one retrain brought back."""
+@dataclass
+class _Model:
+    """One final model in training."""
 
-    model: bytes
-    """A safetensors file."""
-    test: "TestMetrics"
-    classes: tuple[str, ...]
-    predictions: tuple[tuple[str, int, int], ...]
-    """(image, true class, predicted class) of each test image."""
+    repeat: int
+    config: TrialConfig
+    stream: Any
+    """What Ray yields of its training: `EpochResult`s, then a `TrainedModel`."""
+    attempt: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Retraining:
     """A retrain that Ray has been given."""
 
-    ledger: Ledger
-    paths: StudyPaths
+    run: StudyRun
     chosen: TrialRecord
     on: RetrainOn
     share: Share
-    futures: list[Any]
+    models: list[_Model]
+    """Those that are not tested yet."""
+    tested: dict[int, TestedModel]
+    """The others, by repeat."""
+    failure: HpoError | None = None
 
-    def conclude(self) -> dict[str, Any]:
-        """Wait for its end, write the study's ``final`` folder, and return the ledger's record of it.
 
-        Returns:
-            `test_accuracy`, `test_accuracy_ci95`, `model` and more.
+def needs_retrain(ledger: Ledger) -> bool:
+    """Return whether a study has a best trial that its final model does not come from."""
+    best, final = best_records(ledger.records(), 1), ledger.final
+    return bool(best) and (final is None or final.get("best_trial", final["trial"]) != best[0].number)
 
-        Raises:
-            HpoError: It failed.
-        """
-        retrained = [Retrained(**fields) for fields in _results(self.futures, self.share, self.paths)]
-        result = _result(self.ledger, self.chosen, retrained, self.on, self.paths)
-        _write(self.paths, self.ledger, self.chosen, retrained[0], result)
-        self.ledger.final = result
-        return result
+
+def nothing_to_retrain(ledger: Ledger) -> HpoError:
+    """Return why a study has no trial that could be retrained."""
+    errors = [record.error for record in ledger.records() if record.error is not None]
+    if errors:
+        return HpoError(
+            f"study {ledger.name} has nothing to retrain: {len(errors)} trials failed, the last with {errors[-1]}"
+        )
+    return HpoError(f"study {ledger.name} has no finished trial to retrain yet; `hpo resume` continues it.")
 
 
 def begin_retrain(
     run: StudyRun, placement: Placement, *, seeds: int = 1, top: int = 1, on: RetrainOn = "train+val"
 ) -> Retraining:
-    """Give Ray the retrain of a study's best configuration, which then looks at held-out test.
+    """Give Ray the retrain of a study's best configuration; `finish_retrains` waits for it.
+
+    One that was interrupted continues from its checkpoint.
 
     Args:
         run: A study with at least one trial that is COMPLETE or PRUNED.
@@ -94,18 +99,91 @@ def begin_retrain(
     """
     candidates = best_records(run.ledger.records(), top)
     if not candidates:
-        raise HpoError(_nothing_to_retrain(run.ledger))
+        raise nothing_to_retrain(run.ledger)
     chosen = _choose(run, candidates, placement) if top > 1 else candidates[0]
     share = _fit(run, chosen, placement).share
-    futures = _train_and_test(run, chosen, placement, share, seeds, on)
-    return Retraining(run.ledger, run.paths, chosen, on, share, futures)
+    logger.info(
+        "study %s: retraining trial %d on %s for %d epochs%s",
+        run.ledger.name,
+        chosen.number,
+        on,
+        chosen.params["epochs"],
+        f", {seeds} seeds" if seeds > 1 else "",
+    )
+    retraining = Retraining(run, chosen, on, share, [], {})
+    for repeat in range(seeds):
+        config = _config(run, chosen, placement, ("retrain", on, repeat, 0))
+        retraining.models.append(_Model(repeat, config, _start(retraining, config, repeat)))
+    return retraining
 
 
-def _nothing_to_retrain(ledger: Ledger) -> str:
-    errors = [record.error for record in ledger.records() if record.error is not None]
-    if errors:
-        return f"study {ledger.name} has nothing to retrain: {len(errors)} trials failed, the last with {errors[-1]}"
-    return f"study {ledger.name} has no finished trial to retrain yet; `hpo resume` goes on with it."
+def finish_retrains(retrainings: Sequence[Retraining], check: Callable[[], None]) -> None:
+    """Wait for retrains, take their looks at test, and write the studies' ``final`` folders and ledgers.
+
+    One that fails gets its `failure`; the others end in order.
+
+    Args:
+        retrainings: Those that were begun.
+        check: Called again and again; raises where the user wants to stop. What was trained is kept in checkpoints.
+    """
+    while waiting := [
+        (retraining, model) for retraining in retrainings for model in retraining.models if retraining.failure is None
+    ]:
+        ready, _ = ray.wait([model.stream for _, model in waiting], num_returns=1, timeout=_NODES_LOOK_S)
+        check()
+        for retraining, model in waiting:
+            try:
+                if model.stream in ready:
+                    _advance(retraining, model)
+                elif not ready:
+                    _check_machines(retraining)
+            except HpoError as error:
+                retraining.failure = error
+
+
+def _advance(retraining: Retraining, model: _Model) -> None:
+    """Take up the next that a model's training yields."""
+    run, chosen = retraining.run, retraining.chosen
+    with _explained(run):
+        reference = next(model.stream)
+        item = ray.get(reference)
+    if isinstance(item, EpochResult):
+        run.listener.retrained(item, model.config.epochs)
+        return
+    fault = _fault(item, chosen)
+    if fault is None:
+        run.ledger.count_test_look()
+        with _explained(run):
+            seen: Look = ray.get(_task(retraining.share, _look).remote(model.config, reference))
+        retraining.models.remove(model)
+        retraining.tested[model.repeat] = TestedModel(item.model, item.accuracy, seen)
+        if not retraining.models:
+            models = [retraining.tested[repeat] for repeat in sorted(retraining.tested)]
+            conclude(run, chosen, retraining.on, models)
+            forget_checkpoints(run.checkpoints.of_retrain, frozenset())
+    elif model.attempt:
+        raise HpoError(
+            f"the retrain of study {run.ledger.name} failed: {fault}, with another seed too; no model is left"
+        )
+    else:
+        logger.warning("study %s: %s; it is trained once more with another seed", run.ledger.name, fault)
+        model.attempt += 1
+        seed = stream(run.ledger.spec.seed, "retrain", retraining.on, model.repeat, model.attempt)
+        model.config = dataclasses.replace(model.config, seed=seed)
+        model.stream = _start(retraining, model.config, model.repeat)
+
+
+def _fault(trained: TrainedModel, chosen: TrialRecord) -> str | None:
+    """Return why a model is not worth a look at test; None: it is."""
+    assert chosen.best is not None
+    if not trained.is_finite:
+        return "the retrain's loss is not finite"
+    if trained.accuracy < chosen.best.val_accuracy - _FAR_BELOW:
+        return (
+            f"the retrained model classifies {trained.accuracy:.4f} of the images that it learned from, where its trial"
+            f" had {chosen.best.val_accuracy:.4f} of those that it had not learned from"
+        )
+    return None
 
 
 def _task(share: Share, function: Any) -> Any:
@@ -115,20 +193,25 @@ def _task(share: Share, function: Any) -> Any:
     return ray.remote(num_cpus=cpus, num_gpus=gpus, resources=asked, max_retries=0)(function)
 
 
+def _start(retraining: Retraining, config: TrialConfig, repeat: int) -> Any:
+    task = _task(retraining.share, _train).options(num_returns="streaming")
+    return task.remote(config, retraining.on, retraining.run.checkpoints.of_retrain, repeat)
+
+
 def _fit(run: StudyRun, record: TrialRecord, placement: Placement) -> Fit:
     mode = record.params["freeze_mode"]
     fit = placement.fit(mode, record.params["batch_size"], run.needs.get(mode), correction(mode, record.memory_gb))
     return fit or Fit(placement.whole, None)
 
 
-def _config(run: StudyRun, record: TrialRecord, placement: Placement, repeat: int) -> TrialConfig:
+def _config(run: StudyRun, record: TrialRecord, placement: Placement, stream_of: tuple[str | int, ...]) -> TrialConfig:
     fit = _fit(run, record, placement)
     sizes = [size for size in (fit.micro_batch, run.ledger.micro_batch(record.params)) if size is not None]
     return trial_config(
         run.ledger.spec,
         run.options,
         record.params,
-        stream(run.ledger.spec.seed, "retrain", record.number, repeat),
+        stream(run.ledger.spec.seed, *stream_of),
         fit.share.threads,
         min(sizes, default=None),
     )
@@ -138,141 +221,87 @@ def _choose(run: StudyRun, candidates: list[TrialRecord], placement: Placement) 
     """Train each candidate again on the training split and return the best on validation."""
     shares = [_fit(run, record, placement).share for record in candidates]
     futures = [
-        _task(share, _validate).remote(_config(run, record, placement, 1))
+        _task(share, _validate).remote(_config(run, record, placement, ("candidate", record.number)))
         for record, share in zip(candidates, shares, strict=True)
     ]
-    accuracies = _results(futures, max(shares, key=lambda share: share.vram_gb), run.paths)
+    with _explained(run):
+        accuracies: list[float] = ray.get(futures)
     for record, accuracy in zip(candidates, accuracies, strict=True):
         logger.info("trial %d trained again: validation accuracy %.4f", record.number, accuracy)
     return max(zip(accuracies, candidates, strict=True), key=lambda pair: (pair[0], -pair[1].number))[1]
 
 
-def _train_and_test(
-    run: StudyRun, chosen: TrialRecord, placement: Placement, share: Share, seeds: int, on: RetrainOn
-) -> list[Any]:
-    assert chosen.best is not None
-    rates = [result.learning_rate for result in chosen.curve[: chosen.best.epoch]] if on == "train+val" else None
-    task = _task(share, _train)
-    logger.info(
-        "study %s: retraining trial %d on %s for %d epochs%s",
-        run.ledger.name,
-        chosen.number,
-        on,
-        chosen.best.epoch if rates else chosen.params["epochs"],
-        f", {seeds} seeds" if seeds > 1 else "",
-    )
-    futures = []
-    for repeat in range(seeds):
-        run.ledger.count_test_look()
-        futures.append(task.remote(_config(run, chosen, placement, repeat), rates))
-    return futures
-
-
-def _results(futures: list[Any], share: Share, paths: StudyPaths) -> list[Any]:
-    """Wait for tasks that ask for `share` or less.
+@contextmanager
+def _explained(run: StudyRun) -> Iterator[None]:
+    """Turn what Ray raises of a task into one line.
 
     Raises:
-        HpoError: One failed, or the machine that could run it is gone, for whose return Ray would wait for ever.
+        HpoError: The task failed.
     """
-    failed, again = f"the retrain of study {paths.name} failed", f"try again with: {command('resume', [paths])}"
-    waiting = futures
     try:
-        while waiting:
-            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_NODES_LOOK_S)
-            if waiting and not can_hold(nodes(), share):
-                raise HpoError(f"{failed}: the machine that could hold it is gone; {again}")
-        return list(ray.get(futures))
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise HpoError(f"{failed}: {reason.rstrip('.')}; {again}") from error
+        yield
+    except (RayError, StopIteration) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
+        raise HpoError(f"the retrain of study {run.ledger.name} failed: {reason}; {_again(run)}") from error
+
+
+def _check_machines(retraining: Retraining) -> None:
+    """See that a retrain does not wait for a machine that is gone.
+
+    Raises:
+        HpoError: It does; Ray would wait for ever.
+    """
+    if not can_hold(nodes(), retraining.share):
+        raise HpoError(
+            f"the retrain of study {retraining.run.ledger.name} failed: the machine that could hold it is gone;"
+            f" {_again(retraining.run)}"
+        )
+
+
+def _again(run: StudyRun) -> str:
+    return f"try again with: {command('resume', [run.paths])}"
 
 
 def _validate(config: TrialConfig) -> float:
     """Train on the training split and return the best validation accuracy (runs in a Ray task)."""
-    from trainables.training.retraining import begin, train_with_validation
+    from trainables.training.trial import run_trial
 
     use_given_cards()
-    learner, data = begin(config)
-    return max(result.val_accuracy for result in train_with_validation(learner, data))
+    return max(result.val_accuracy for result in run_trial(config))
 
 
-def _train(config: TrialConfig, learning_rates: list[float] | None) -> dict[str, Any]:
-    """Train the final model and test it (runs in a Ray task); without rates, train as the trial did."""
+def _train(
+    config: TrialConfig, on: RetrainOn, place: CheckpointPlace, repeat: int
+) -> Iterator[EpochResult | TrainedModel]:
+    """Train a final model, from where an interrupted run left it (runs in a Ray task)."""
+    from trainables.training.checkpoint import CheckpointError
+    from trainables.training.micro_batches import in_memory
+    from trainables.training.retraining import retrain
+
+    use_given_cards()
+    store = place.store
+
+    def begin(fitting: TrialConfig) -> Generator[EpochResult | TrainedModel, None, None]:
+        def save(state: bytes) -> None:
+            store.put(repeat, state)
+
+        try:
+            yield from retrain(fitting, on, resume_from=store.get(repeat), save=save)
+        except CheckpointError as error:
+            logger.warning("the retrain starts from epoch 0: %s", error)
+            yield from retrain(fitting, on, save=save)
+
+    for _, item in in_memory(config, begin):
+        yield item
+
+
+def _look(config: TrialConfig, trained: TrainedModel) -> Look:
+    """Look at held-out test with a trained model (runs in a Ray task)."""
     from hpo.studies.metrics import measure
     from trainables.training.held_out_evaluation import look_at_test
-    from trainables.training.retraining import begin, model_bytes, train_on_all, train_with_validation
+    from trainables.training.retraining import load
 
     use_given_cards()
-    learner, data = begin(config)
-    epochs: Iterator[EpochResult] = (
-        train_with_validation(learner, data) if learning_rates is None else train_on_all(learner, data, learning_rates)
-    )
-    for _ in epochs:
-        pass
-    seen = look_at_test(learner)
+    seen = look_at_test(load(config, trained))
     pairs = zip(seen.ids, seen.labels.tolist(), seen.predicted.tolist(), strict=True)
-    return {
-        "model": model_bytes(learner),
-        "test": measure(seen.labels, seen.predicted, seen.classes),
-        "classes": seen.classes,
-        "predictions": tuple(pairs),
-    }
-
-
-def _result(
-    ledger: Ledger, chosen: TrialRecord, retrained: list[Retrained], on: RetrainOn, paths: StudyPaths
-) -> dict[str, Any]:
-    accuracies = [one.test.accuracy for one in retrained]
-    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
-    first = retrained[0].test
-    return {
-        "trial": chosen.number,
-        "on": on,
-        "test_accuracy": first.accuracy,
-        "test_accuracy_ci95": list(first.ci95),
-        "mean_per_class_accuracy": first.mean_per_class_accuracy,
-        "test_images": first.images,
-        "test_looks": ledger.test_looks,
-        "seeds": {"test_accuracies": accuracies, "mean": statistics.fmean(accuracies), "stdev": spread},
-        "model": str(paths.final / "model.safetensors"),
-    }
-
-
-def _write(
-    paths: StudyPaths, ledger: Ledger, chosen: TrialRecord, retrained: Retrained, result: Mapping[str, Any]
-) -> None:
-    """Write the final folder beside its place and move it there whole."""
-    assert chosen.best is not None
-    fresh, old = paths.folder / ".final-new", paths.folder / ".final-old"
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        (fresh / "model.safetensors").write_bytes(retrained.model)
-        metrics = {**result, "classification_report": retrained.test.report}
-        (fresh / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-        (fresh / "classification_report.txt").write_text(retrained.test.report_text, encoding="utf-8")
-        _write_predictions(fresh / "test_predictions.csv", retrained)
-        config = {**chosen.params, "best_epoch": chosen.best.epoch, "trial": chosen.number}
-        spec = {key: value for key, value in ledger.spec.model_dump().items() if value is not None and key != "space"}
-        document = {
-            "config": config,
-            "study": {"name": ledger.name, **spec},
-            "classes": list(retrained.classes),
-        }
-        (fresh / "config.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
-        title = f"{ledger.name}\nheld-out test accuracy {result['test_accuracy']:.3f}"
-        draw_confusion(retrained.test.confusion, retrained.classes, title, fresh / "confusion_matrix.png")
-        if paths.final.exists():
-            paths.final.rename(old)
-        fresh.rename(paths.final)
-    finally:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _write_predictions(path: Path, retrained: Retrained) -> None:
-    import pandas as pd
-
-    rows = [(name, retrained.classes[true], retrained.classes[said]) for name, true, said in retrained.predictions]
-    pd.DataFrame(rows, columns=["image", "true", "predicted"]).to_csv(path, index=False)
+    return Look(measure(seen.labels, seen.predicted, seen.classes), seen.classes, tuple(pairs))

@@ -41,6 +41,9 @@ class Listener(Protocol):
     def ended(self, number: int, state: str, error: str | None) -> None:
         """A trial left RUNNING; a FAIL has an error, and so has a PRUNED one that diverged."""
 
+    def retrained(self, result: EpochResult, epochs: int) -> None:
+        """A final model, of so many epochs in all, was trained for one more."""
+
 
 @dataclass(frozen=True)
 class StudyRun:

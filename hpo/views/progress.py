@@ -13,6 +13,9 @@ from hpo.ledger.records import Assignment, TrialRecord, best_records, count_stat
 from hpo.views.summary import duration
 from trainables.config import EpochResult
 
+_RETRAIN_LINE_S = 5.0
+"""Between two lines about a retrain, where there is no terminal."""
+
 
 @dataclass
 class _Row:
@@ -77,6 +80,8 @@ class Progress:
         self._running: dict[int, _Row] = {}
         self._ended_here = 0
         self._started_at: float | None = None
+        self._retrain: str | None = None
+        self._retrain_shown_at = 0.0
 
     def started(self, assignment: Assignment) -> None:
         """Add a running trial."""
@@ -107,6 +112,14 @@ class Progress:
         if error is not None:
             self._print(f"trial {number} {state}: {error}")
         self._line(f"trial {number} {state}{_reached(row)} | {self._summary()}")
+
+    def retrained(self, result: EpochResult, epochs: int) -> None:
+        """Show the final model's newest epoch."""
+        text = f"retrain at epoch {result.epoch}/{epochs}, training loss {result.train_loss:.4f}"
+        self._retrain = text if result.epoch < epochs else None
+        if result.epoch == epochs or time.monotonic() - self._retrain_shown_at > _RETRAIN_LINE_S:
+            self._retrain_shown_at = time.monotonic()
+            self._line(text)
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
@@ -146,7 +159,8 @@ class Progress:
                 f"{last.val_accuracy:.4f}" if last else "-",
             )
         states = ", ".join(f"{count} {state}" for state, count in self._counts.items())
-        heading = f"{self.study}: {states}, {len(self._running)} RUNNING | {self._summary()}"
+        doing = self._retrain or f"{len(self._running)} RUNNING"
+        heading = f"{self.study}: {states}, {doing} | {self._summary()}"
         return [Text(heading, style="bold"), *([table] if self._running else [])]
 
 

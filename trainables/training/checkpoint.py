@@ -9,7 +9,7 @@ import pickle
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from trainables.config import EpochResult, TrialConfig
 from trainables.networks import freeze
@@ -23,7 +23,7 @@ class CheckpointError(Exception):
     """A checkpoint is torn, or belongs to another configuration; the trial must start from epoch 0."""
 
 
-def dump(learner: Learner, schedule: ReduceLROnPlateau, history: list[EpochResult]) -> bytes:
+def dump(learner: Learner, schedule: LRScheduler, history: list[EpochResult]) -> bytes:
     """Return the state after the last epoch of `history`; of a frozen network, what trains only."""
     buffer = io.BytesIO()
     state = {
@@ -38,7 +38,7 @@ def dump(learner: Learner, schedule: ReduceLROnPlateau, history: list[EpochResul
     return buffer.getvalue()
 
 
-def restore(blob: bytes, learner: Learner, schedule: ReduceLROnPlateau) -> list[EpochResult]:
+def restore(blob: bytes, learner: Learner, schedule: LRScheduler) -> list[EpochResult]:
     """Put the state in `blob` into a fresh learner and its schedule, and return the epochs behind it.
 
     Raises:

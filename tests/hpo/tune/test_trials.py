@@ -47,6 +47,8 @@ class Heard:
     def ended(self, number: int, state: str, error: str | None) -> None:
         self.ends.append((number, state, error))
 
+    def retrained(self, result: EpochResult, epochs: int) -> None: ...
+
 
 @pytest.fixture
 def desktops() -> Placement:
