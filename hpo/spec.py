@@ -105,6 +105,8 @@ class RunOptions(BaseModel):
     """None: as many trials at a time as the resources allow."""
     timeout_s: float | None = None
     """Seconds after which no epoch is started any more; None: no limit."""
+    nice: int = 0
+    """Niceness of the processes that train, 0 to 19."""
     max_failures: int = 2
     """How often a trial that raised is started again from its checkpoint before it is recorded as FAIL."""
     retrain: bool = True
@@ -167,7 +169,11 @@ def trial_config(
 ) -> TrialConfig:
     """Return what a trial with the sampled `params` trains."""
     machine = MachineConfig(
-        data_dir=options.data_dir, cache_bytes=options.cache_bytes, threads=threads, micro_batch=micro_batch
+        data_dir=options.data_dir,
+        cache_bytes=options.cache_bytes,
+        threads=threads,
+        nice=options.nice,
+        micro_batch=micro_batch,
     )
     return TrialConfig(data=spec.data, model=spec.model, seed=seed, machine=machine, **params)
 

@@ -113,6 +113,8 @@ class MachineConfig:
     """What decoded images and features may take, in bytes."""
     threads: int = 1
     """CPU threads that torch may use: the CPUs that the trial was given."""
+    nice: int = 0
+    """Least niceness of the process that trains, 0 to 19: how far it steps back behind other programs."""
     micro_batch: int | None = None
     """Images that are on the device at a time; a larger batch is split and its gradients are summed. None: no split.
     The step is the whole batch's but for batch norm, whose statistics are then those of a part, and for what is random

@@ -167,6 +167,8 @@ def doctor(
 
 
 def _parts(cpus: int | None, gpus: int | None, vram_gb: float | None) -> "tuple[Part, ...]":
+    from joblib import cpu_count
+
     from hpo.machines.gpus import cards, parts
 
-    return parts(cards(), os.cpu_count() or 1, cpus=cpus, gpus=gpus, vram_gb=vram_gb)
+    return parts(cards(), cpu_count(), cpus=cpus, gpus=gpus, vram_gb=vram_gb)

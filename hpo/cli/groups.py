@@ -193,6 +193,9 @@ class MachineOptions:
             metavar="TIME",
         ),
     ] = None
+    nice: Annotated[
+        int, typer.Option(min=0, max=19, help="Niceness of the processes that train; 19 leaves others the CPUs.")
+    ] = 0
     max_failures: Annotated[
         int, typer.Option(min=0, help="Start a trial that failed again so often before it counts as FAIL.")
     ] = 2

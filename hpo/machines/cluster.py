@@ -183,9 +183,7 @@ def _start(arguments: Sequence[str], part: Part, place: processes.Place) -> None
 
 def _offering(part: Part) -> list[str]:
     """Return what `ray start` is told about a part."""
-    told = ["--num-gpus", str(part.gpus)]
-    if part.cpus is not None:
-        told += ["--num-cpus", str(part.cpus)]
+    told = ["--num-gpus", str(part.gpus), "--num-cpus", str(part.cpus)]
     if part.vram_gb:
         told += ["--resources", json.dumps({VRAM: registered(part.vram_gb)})]
     if part.name:

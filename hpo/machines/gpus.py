@@ -39,8 +39,7 @@ class Card:
 class Part:
     """What one node of a cluster offers of this machine: a card with a fair share of the CPUs, or the whole machine."""
 
-    cpus: int | None
-    """None: as many as Ray finds."""
+    cpus: int
     gpus: int = 0
     vram_gb: float | None = None
     """GiB of its card; None: there is none, or it does not say."""
@@ -52,7 +51,7 @@ class Part:
     def __str__(self) -> str:
         memory = f" of {self.vram_gb:g} GB" if self.vram_gb else ""
         gpu = f", {self.name}{memory}" if self.name else ", no GPU"
-        return f"{'all' if self.cpus is None else self.cpus} CPUs{gpu}"
+        return f"{self.cpus} CPUs{gpu}"
 
 
 def cards() -> tuple[Card, ...]:
@@ -133,17 +132,16 @@ def parts(
     if gpus is not None and found and gpus > len(found):
         raise UsageError(f"--gpus {gpus}: this machine has {len(found)}.")
     count = len(found) if gpus is None else gpus
+    total = machine_cpus if cpus is None else cpus
     if not count:
         if vram_gb is not None:
             raise UsageError("--vram-gb: there is no card to offer; --gpus N offers N, or supposes them.")
-        return (Part(cpus),)
-    total = machine_cpus if cpus is None else cpus
+        return (Part(total),)
     shares = [max(1, (total + count - 1 - i) // count) for i in range(count)]
-    whole = count == 1 and cpus is None
     offered: Sequence[Card | None] = found[:count] or [None] * count
     return tuple(
         Part(
-            cpus=None if whole else share,
+            cpus=share,
             gpus=1,
             vram_gb=vram_gb or (card.memory_gb if card else None) or None,
             name=card.name if card else "logical",

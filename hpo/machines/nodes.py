@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+from joblib import cpu_count
 from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -88,7 +89,9 @@ def facts(data_dir: str | None = None) -> list[NodeFacts]:
 
 def own_facts(data_dir: str | None = None) -> NodeFacts:
     """Return what this machine is and has, without Ray; `data_dir` None: the default."""
-    return NodeFacts(node_id="", address="here", hostname=socket.gethostname(), **_look(data_dir))
+    return NodeFacts(
+        node_id="", address="here", hostname=socket.gethostname(), cpus=float(cpu_count()), **_look(data_dir)
+    )
 
 
 def own_versions() -> dict[str, str | None]:
@@ -186,7 +189,6 @@ def _look(data_dir: str | None) -> dict[str, Any]:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return {
         **_device(),
-        "cpus": float(os.cpu_count() or 1),
         "driver": driver,
         "versions": own_versions(),
         "free_bytes": shutil.disk_usage(there).free,
@@ -195,6 +197,9 @@ def _look(data_dir: str | None) -> dict[str, Any]:
 
 
 def _device() -> dict[str, Any]:
+    with contextlib.suppress(ImportError):
+        # Its settings for torch are read when torch is imported, and a trial may come to run in this process.
+        import trainables  # noqa: F401
     try:
         import torch
     except ImportError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from joblib import cpu_count
 
 from hpo.errors import HpoError, UsageError
 from hpo.machines.connection import check_answers, is_loopback, resolve, why_refused
@@ -48,6 +49,8 @@ def ray_session(address: str, modules: Sequence[Path] = ()) -> Iterator[str]:
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(LOOKAHEAD)
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    # Ray would run trials at niceness 15, where a busy desktop leaves them a thirtieth of a CPU.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # Tune's newer output prints even when it is told to be silent.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -94,7 +97,7 @@ def named(node: dict[str, Any]) -> str:
 
 def _start_here() -> None:
     listen_on_loopback_alone(True)
-    _init("local", include_dashboard=False, resources=_memory_here())
+    _init("local", include_dashboard=False, num_cpus=cpu_count(), resources=_memory_here())
 
 
 def _join(address: str, modules: Sequence[Path]) -> str:

@@ -12,7 +12,7 @@ def environment(**more: str) -> dict[str, str]:
     """Return the environment of a process of Ray's: it shows this machine's token, where there is one."""
     # A cluster without a token takes those who show one.
     mode = {"RAY_AUTH_MODE": "token"} if read_token() else {}
-    return {**mode, **os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **more}
+    return {**mode, "RAY_worker_niceness": "0", **os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **more}
 
 
 def token_path() -> Path:

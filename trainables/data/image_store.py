@@ -2,12 +2,12 @@
 
 import hashlib
 import logging
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
 
 from trainables.config import Geometry
 from trainables.data.array_store import new_array, open_array, store_dir
@@ -61,7 +61,7 @@ def store_path(images: LabelledImages, geometry: Geometry, data_dir: str | None)
 def _build(path: Path, shape: tuple[int, ...], images: LabelledImages, geometry: Geometry) -> None:
     told, bad = time.monotonic(), dict[str, str]()
     store = new_array(path, np.uint8, shape)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         pixels = pool.map(lambda i: _shrunk(images, i, geometry), range(shape[0]))
         for index, image in enumerate(pixels):
             if isinstance(image, InputError):

@@ -1,6 +1,7 @@
 """Where a trial computes: the device, the precision and the threads of this process."""
 
 import ctypes
+import os
 import platform
 from dataclasses import dataclass
 
@@ -58,6 +59,12 @@ def choose(precision: Precision, threads: int, model: nn.Module) -> Compute:
         return Compute(torch.device("cpu"), autocast, f"cpu ({platform.machine()})")
     device = torch.device("cuda", torch.cuda.current_device())
     return Compute(device, _gpu_autocast(precision, device), torch.cuda.get_device_name(device))
+
+
+def step_back(nice: int) -> None:
+    """Let other programs go before this process, from now on: its niceness becomes at least `nice`."""
+    if os.getpriority(os.PRIO_PROCESS, 0) < nice:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
 
 
 def release_memory() -> None:

@@ -14,7 +14,7 @@ from trainables.data.transforms import augment, normalise
 from trainables.networks import freeze
 from trainables.networks.backbones import Network, build
 from trainables.networks.identity import geometry_of
-from trainables.training.device import Compute, choose
+from trainables.training.device import Compute, choose, step_back
 
 EVALUATION_BATCH = 64
 """Images a batch when nothing is learned, as in Jimenez & Hale (2023); it decides no number, only memory."""
@@ -63,6 +63,7 @@ def new_learner(config: TrialConfig, classes: int) -> Learner:
         InputError: The backbone or its weights cannot be used.
     """
     freeze.check(config.model, config.freeze_mode)
+    step_back(config.machine.nice)
     network = build(config.model, classes, data_dir=config.machine.data_dir, seed=config.seed)
     freeze.apply(network, config.freeze_mode)
     compute = choose(config.model.precision, config.machine.threads, network.model)

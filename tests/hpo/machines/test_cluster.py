@@ -97,12 +97,12 @@ def test_two_cards_become_two_nodes_with_their_own_memory() -> None:
 
 
 def test_one_card_gets_the_machine() -> None:
-    assert parts((RTX_3060,), 8, cpus=None, gpus=None, vram_gb=None) == (Part(None, 1, 12.0, RTX_3060.name, 0),)
+    assert parts((RTX_3060,), 8, cpus=None, gpus=None, vram_gb=None) == (Part(8, 1, 12.0, RTX_3060.name, 0),)
     assert parts((RTX_3060, RTX_2070), 8, cpus=6, gpus=1, vram_gb=11.5) == (Part(6, 1, 11.5, RTX_3060.name, 0),)
 
 
 def test_a_machine_without_a_card_offers_its_cpus_or_supposes_some() -> None:
-    assert parts((), 8, cpus=None, gpus=None, vram_gb=None) == (Part(None),)
+    assert parts((), 8, cpus=None, gpus=None, vram_gb=None) == (Part(8),)
     assert parts((RTX_3060,), 8, cpus=2, gpus=0, vram_gb=None) == (Part(2),)
     assert parts((), 3, cpus=None, gpus=2, vram_gb=8) == (Part(2, 1, 8, "logical"), Part(1, 1, 8, "logical"))
 
