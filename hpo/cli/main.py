@@ -1,6 +1,7 @@
 """The command line: its options, its exit codes, and one-line errors. Nothing heavy is imported before it is needed."""
 
 import gc
+import importlib.metadata
 import logging
 import sys
 from collections.abc import Callable
@@ -31,7 +32,6 @@ ExportFormat = Literal["toml", "json", "yaml", "csv"]
 
 app = typer.Typer(
     name="hpo",
-    help="Hyperparameter-optimisation studies for fine-tuning pretrained image backbones.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -258,6 +258,21 @@ def delete(
         typer.confirm(f"Delete study {study} with its {trials} trials and {files.folder}?", abort=True, err=True)
     remove(located.url, files)
     logger.info("deleted study %s", study)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"hpo {importlib.metadata.version('hpo')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hyperparameter-optimisation studies for fine-tuning pretrained image backbones."""
 
 
 app.add_typer(cluster)

@@ -38,7 +38,7 @@ def show_studies(studies: list[StudySummary], console: Console) -> None:
 
 
 def show_comparison(summaries: list[dict[str, Any]], console: Console) -> None:
-    """Print several studies' results, the best held-out test accuracy, else the best validation, first."""
+    """Print several studies' results, the best validation accuracy first; test stands beside it and selects nothing."""
     table = Table(box=None, pad_edge=False)
     for column in ("study", "backbone"):
         table.add_column(column)
@@ -58,9 +58,9 @@ def show_comparison(summaries: list[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def _merit(summary: dict[str, Any]) -> tuple[float, float]:
-    best, final = summary["best"], summary["final"]
-    return (final["test_accuracy"] if final else 0.0, best["val_accuracy"] if best else 0.0)
+def _merit(summary: dict[str, Any]) -> float:
+    best = summary["best"]
+    return best["val_accuracy"] if best else 0.0
 
 
 def show_study(ledger: Ledger, console: Console, top: int = 5) -> None:
