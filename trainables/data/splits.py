@@ -11,6 +11,7 @@ import numpy as np
 from trainables.config import DataConfig
 from trainables.data.datasets import LabelledImages, stratified_share
 from trainables.errors import InputError
+from trainables.predictions import pack
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def summary(images: LabelledImages, splits: Splits) -> dict[str, Any]:
         "validation": len(splits.validation),
         "classes": list(images.classes),
         "sha256": splits.fingerprint,
+        "validation_labels": pack(images.labels[splits.validation]),
     }
 
 
