@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from platformdirs import user_cache_dir
+
+from trainables.errors import InputError
+
 FreezeMode = Literal["none", "partial", "backbone"]
 HeadKind = Literal["projection", "linear", "paper"]
 Augment = Literal["none", "standard"]
@@ -197,6 +201,17 @@ class MemoryNeed:
 def data_root(data_dir: str | None) -> Path:
     """Return this machine's folder for datasets, weights and stores, absolute.
 
-    That is `data_dir`, else ``$HPO_DATA_DIR``, else ``~/.cache/hpo``.
+    That is `data_dir`, else ``$HPO_DATA_DIR``, else ``~/.cache/hpo`` if it exists, as it does where hpo 0.1.0 ran, else
+    ``hpo`` in this system's folder for caches: ``$XDG_CACHE_HOME`` or ``~/.cache``, on macOS ``~/Library/Caches``.
+
+    Raises:
+        InputError: None is given, and this user has no home folder.
     """
-    return Path(data_dir or os.environ.get("HPO_DATA_DIR") or "~/.cache/hpo").expanduser().absolute()
+    named = data_dir or os.environ.get("HPO_DATA_DIR")
+    try:
+        if named:
+            return Path(named).expanduser().absolute()
+        before = Path("~/.cache/hpo").expanduser()
+        return before if before.exists() else Path(user_cache_dir("hpo", appauthor=False))
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"no data folder ({error}); name one with --data-dir or HPO_DATA_DIR.") from error

@@ -4,13 +4,11 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-import shutil
 import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -58,8 +56,6 @@ class NodeFacts:
     """Of Python and the packages; None: not installed there."""
     autocast_width: int = 4
     """Bytes of a number where autocast is at work: 2 where the device computes in 16 bits, else 4."""
-    free_bytes: int = 0
-    """On the disk of its data folder."""
     clock: float = 0.0
     """Its time when it answered, in seconds since 1970."""
     error: str | None = None
@@ -79,19 +75,15 @@ def each_node(function: Callable[..., T], *args: object, timeout_s: float = TIME
     return {node_id: _result(task) if task in ready else no_answer for node_id, task in tasks.items()}
 
 
-def facts(data_dir: str | None = None) -> list[NodeFacts]:
-    """Return what every node that is alive is and has; `data_dir` None: each node's own default."""
+def facts() -> list[NodeFacts]:
+    """Return what every node that is alive is and has."""
     described = {node["NodeID"]: node for node in alive()}
-    return [
-        _facts(described[node_id], seen) for node_id, seen in each_node(_look, data_dir).items() if node_id in described
-    ]
+    return [_facts(described[node_id], seen) for node_id, seen in each_node(_look).items() if node_id in described]
 
 
-def own_facts(data_dir: str | None = None) -> NodeFacts:
-    """Return what this machine is and has, without Ray; `data_dir` None: the default."""
-    return NodeFacts(
-        node_id="", address="here", hostname=socket.gethostname(), cpus=float(cpu_count()), **_look(data_dir)
-    )
+def own_facts() -> NodeFacts:
+    """Return what this machine is and has, without Ray."""
+    return NodeFacts(node_id="", address="here", hostname=socket.gethostname(), cpus=float(cpu_count()), **_look())
 
 
 def own_versions() -> dict[str, str | None]:
@@ -178,20 +170,17 @@ def _facts(node: dict[str, Any], seen: dict[str, Any] | NodeError) -> NodeFacts:
     return NodeFacts(**{**answer, **told})
 
 
-def _look(data_dir: str | None) -> dict[str, Any]:
+def _look() -> dict[str, Any]:
     """See what the machine that this runs on has."""
     driver = None
     with contextlib.suppress(ImportError):
         from hpo.machines.gpus import cards
 
         driver = next((card.driver for card in cards()), None)
-    folder = Path(data_dir or os.environ.get("HPO_DATA_DIR") or "~/.cache/hpo").expanduser().absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
     return {
         **_device(),
         "driver": driver,
         "versions": own_versions(),
-        "free_bytes": shutil.disk_usage(there).free,
         "clock": time.time(),
     }
 

@@ -72,7 +72,7 @@ def machine(data_dir: str | None, checkpoints: str | None) -> list[Check]:
     root = data_root(data_dir)
     return [
         versions(),
-        gpus(nodes.own_facts(data_dir)),
+        gpus(nodes.own_facts()),
         disk("data folder", root),
         data(root),
         weights(root),
@@ -232,7 +232,7 @@ def clock(node_id: str, where: str) -> Check:
 
 
 def _on_cluster(cluster: str, data_dir: str | None, checkpoints: str | None) -> list[Check]:
-    known = nodes.facts(data_dir)
+    known = nodes.facts()
     found = [Check("cluster", cluster, "pass", f"{len(known)} node{'s' if len(known) > 1 else ''}")]
     different = nodes.mismatches(known)
     mend = "install the same Python and packages there as here"

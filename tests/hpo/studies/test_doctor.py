@@ -206,7 +206,7 @@ def test_clocks_that_differ_by_more_than_the_round_trip_are_told(
 
 def test_a_node_that_does_not_answer_fails_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     other = NodeFacts(node_id="m", address="10.0.0.3", hostname="h", cpus=8, gpus=0, vram_gb=None)
-    monkeypatch.setattr(nodes, "facts", lambda data_dir: [facts(), other])
+    monkeypatch.setattr(nodes, "facts", lambda: [facts(), other])
     monkeypatch.setattr(nodes, "mismatches", lambda known: ["10.0.0.3 (8 CPUs) has torch 2.13.0 instead of 2.14.1"])
     monkeypatch.setattr(
         nodes,
