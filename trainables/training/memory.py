@@ -41,7 +41,8 @@ _AUTOCAST = {
     **dict.fromkeys(("interpolate", "softplus", "pow", "exp", "log", "rsqrt", "sum", "prod", "cumsum"), torch.float32),
 }
 """The type in which autocast computes a function on a GPU; the others take the types that come. These are what networks
-for images use of the lists in torch 2.14's ATen/autocast_mode.h; bfloat16 stands for float16 too."""
+for images use of the lists in torch 2.14's ATen/autocast_mode.h; bfloat16 stands for float16 too. The tests compare
+them with what torch does."""
 
 
 @functools.lru_cache(maxsize=128)

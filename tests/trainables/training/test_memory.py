@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchvision.models import get_model, get_model_weights
 
 from trainables.config import (
@@ -183,6 +185,55 @@ def test_half_the_width_is_about_half_the_memory_of_an_image(name: str) -> None:
 
     # Indices of a pooling, pixels, and normalisation and softmax under autocast keep their width.
     assert 0.5 < narrow / wide < 0.67
+
+
+COMPUTING = {
+    *("convolution", "addmm", "_softmax", "native_batch_norm", "native_layer_norm", "relu", "relu_", "gelu"),
+    *("add", "add_", "cat", "mean", "_adaptive_avg_pool2d", "max_pool2d_with_indices", "avg_pool2d"),
+}
+"""Operations that a network is computed by on any device; dropout and attention take others on some."""
+
+
+class Types(TorchDispatchMode):  # type: ignore[no-untyped-call] # so are its initialisers
+    """Notes the types of what the operations of a forward pass give."""
+
+    def __init__(self, part: memory._Part) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: dict[str, set[torch.dtype]] = {}
+        with torch.no_grad(), self:
+            part.module(part.inputs(2).float())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in COMPUTING:
+            types_made = {tensor.dtype for tensor in tree_leaves(made) if isinstance(tensor, Tensor)}
+            self.seen.setdefault(func.overloadpacket.__name__, set()).update(types_made)
+        return made
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this build of torch knows no CUDA")
+@pytest.mark.parametrize("name", sorted(set(PAPER_BACKBONES) - {"simclr"}))
+def test_the_table_of_types_is_what_autocast_does_on_a_gpu(name: str) -> None:
+    part = whole(config(name), META, width=2)
+    with part.autocast():
+        ours = Types(part).seen
+
+    # Fake tensors need no card; `torch.autocast` would refuse to work without one, but not what it sets.
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        cuda = dataclasses.replace(part, module=part.module.to_empty(device="cuda:0"), device=torch.device("cuda:0"))
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        torch.set_autocast_enabled("cuda", True)
+        try:
+            torchs = Types(cuda).seen
+        finally:
+            torch.set_autocast_enabled("cuda", False)
+            torch.clear_autocast_cache()
+
+    shared = ours.keys() & torchs.keys()  # With a card at hand batch norm is cuDNN's, for one.
+    assert {"convolution", "addmm"} <= shared
+    assert {name: ours[name] for name in shared} == {name: torchs[name] for name in shared}
 
 
 @pytest.mark.parametrize(("name", "architecture"), PAPER_BACKBONES.items())
