@@ -1,5 +1,6 @@
 """The estimate agrees with counting by hand, with real steps on the CPU and with what was published for GPUs."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
