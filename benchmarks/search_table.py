@@ -13,8 +13,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from trainables.config import FREEZE_MODES, DataConfig, FreezeMode, MachineConfig, ModelConfig, TrialConfig
-from trainables.training.retraining import begin, model_bytes, train_on_all
+from trainables.config import (
+    FREEZE_MODES,
+    DataConfig,
+    FreezeMode,
+    MachineConfig,
+    ModelConfig,
+    TrainedModel,
+    TrialConfig,
+)
+from trainables.training.retraining import retrain
 from trainables.training.trial import run_trial
 
 TABLE = Path(__file__).with_name("search_table.json")
@@ -40,10 +48,9 @@ def pretrain(folder: Path) -> Path:
             epochs=2,
             machine=MachineConfig(data_dir=str(folder)),
         )
-        learner, data = begin(config)
-        for _ in train_on_all(learner, data, [1e-3, 3e-4]):
-            pass
-        path.write_bytes(model_bytes(learner))
+        *_, trained = retrain(config, "train+val", [1e-3, 3e-4])
+        assert isinstance(trained, TrainedModel)
+        path.write_bytes(trained.model)
     return path
 
 

@@ -195,7 +195,10 @@ def _task(share: Share, function: Any) -> Any:
 
 def _start(retraining: Retraining, config: TrialConfig, repeat: int) -> Any:
     task = _task(retraining.share, _train).options(num_returns="streaming")
-    return task.remote(config, retraining.on, retraining.run.checkpoints.of_retrain, repeat)
+    # Of a trial that ASHA stopped, the last rate goes on.
+    known = [result.learning_rate for result in retraining.chosen.curve]
+    rates = (known + known[-1:] * config.epochs)[: config.epochs]
+    return task.remote(config, retraining.on, rates, retraining.run.checkpoints.of_retrain, repeat)
 
 
 def _fit(run: StudyRun, record: TrialRecord, placement: Placement) -> Fit:
@@ -271,7 +274,7 @@ def _validate(config: TrialConfig) -> float:
 
 
 def _train(
-    config: TrialConfig, on: RetrainOn, place: CheckpointPlace, repeat: int
+    config: TrialConfig, on: RetrainOn, learning_rates: list[float], place: CheckpointPlace, repeat: int
 ) -> Iterator[EpochResult | TrainedModel]:
     """Train a final model, from where an interrupted run left it (runs in a Ray task)."""
     from trainables.training.checkpoint import CheckpointError
@@ -286,10 +289,10 @@ def _train(
             store.put(repeat, state)
 
         try:
-            yield from retrain(fitting, on, resume_from=store.get(repeat), save=save)
+            yield from retrain(fitting, on, learning_rates, resume_from=store.get(repeat), save=save)
         except CheckpointError as error:
             logger.warning("the retrain starts from epoch 0: %s", error)
-            yield from retrain(fitting, on, save=save)
+            yield from retrain(fitting, on, learning_rates, save=save)
 
     for _, item in in_memory(config, begin):
         yield item

@@ -6,10 +6,9 @@ No random state is among it, because an epoch's randomness follows from the tria
 import dataclasses
 import io
 import pickle
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch.optim.lr_scheduler import LRScheduler
 
 from trainables.config import EpochResult, TrialConfig
 from trainables.networks import freeze
@@ -19,11 +18,21 @@ _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, Looku
 """What torch and we raise for bytes that are no checkpoint, or one of another shape."""
 
 
+class Stateful(Protocol):
+    """What follows the training besides its optimiser: a schedule, a mean of weights."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state up."""
+
+
 class CheckpointError(Exception):
     """A checkpoint is torn, or belongs to another configuration; the trial must start from epoch 0."""
 
 
-def dump(learner: Learner, schedule: LRScheduler, history: list[EpochResult]) -> bytes:
+def dump(learner: Learner, schedule: Stateful, history: list[EpochResult]) -> bytes:
     """Return the state after the last epoch of `history`; of a frozen network, what trains only."""
     buffer = io.BytesIO()
     state = {
@@ -38,7 +47,7 @@ def dump(learner: Learner, schedule: LRScheduler, history: list[EpochResult]) ->
     return buffer.getvalue()
 
 
-def restore(blob: bytes, learner: Learner, schedule: LRScheduler) -> list[EpochResult]:
+def restore(blob: bytes, learner: Learner, schedule: Stateful) -> list[EpochResult]:
     """Put the state in `blob` into a fresh learner and its schedule, and return the epochs behind it.
 
     Raises:

@@ -97,8 +97,8 @@ def train_epoch(learner: Learner, examples: Examples, indices: np.ndarray, epoch
     freeze.train_mode(learner.network, config.freeze_mode)
     total = torch.zeros((), device=learner.compute.device)
     steps = [
-        list(_batches(batch, config.machine.micro_batch or len(batch)))
-        for batch in _batches(indices[order], config.batch_size)
+        list(batches(batch, config.machine.micro_batch or len(batch)))
+        for batch in batches(indices[order], config.batch_size)
     ]
     loaded = _ahead(learner, examples, (part for parts in steps for part in parts))
     for parts in steps:
@@ -117,6 +117,15 @@ def predict(learner: Learner, examples: Examples, indices: np.ndarray) -> Tensor
             images, _ = on_device(learner, examples, indices[start : start + size])
             logits.append(forward(learner, images).float())
         return torch.cat(logits).cpu()
+
+
+def batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Cut `indices` into batches; a last batch of one image joins the one before, for batch norm needs two."""
+    starts = list(range(0, len(indices), batch_size))
+    if len(starts) > 1 and len(indices) - starts[-1] == 1:
+        starts.pop()
+    for start, end in zip(starts, [*starts[1:], len(indices)], strict=True):
+        yield indices[start:end]
 
 
 def evaluation_batch(config: TrialConfig) -> int:
@@ -199,15 +208,6 @@ def _arrived(batch: tuple[Tensor, Tensor], sent: torch.cuda.Event | None) -> tup
         for tensor in batch:
             tensor.record_stream(computing)
     return batch
-
-
-def _batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Cut `indices` into batches; a last batch of one image joins the one before, for batch norm needs two."""
-    starts = list(range(0, len(indices), batch_size))
-    if len(starts) > 1 and len(indices) - starts[-1] == 1:
-        starts.pop()
-    for start, end in zip(starts, [*starts[1:], len(indices)], strict=True):
-        yield indices[start:end]
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

@@ -2,17 +2,31 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Generator
+import math
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.config import EpochResult, TrainedModel, TrialConfig
+from trainables.networks import freeze
 from trainables.networks.published import GEOMETRY_KEY
 from trainables.training import checkpoint
-from trainables.training.epoch import Learner, evaluate, new_learner
+from trainables.training.epoch import (
+    Examples,
+    Learner,
+    batches,
+    evaluate,
+    evaluation_batch,
+    forward,
+    new_learner,
+    on_device,
+)
 from trainables.training.feature_store import with_features
 from trainables.training.trial import TrainingData, open_training_data, run_epoch
 
@@ -31,15 +45,22 @@ def begin(config: TrialConfig) -> tuple[Learner, TrainingData]:
 def retrain(
     config: TrialConfig,
     on: str,
+    learning_rates: Sequence[float],
     *,
     resume_from: bytes | None = None,
     save: Callable[[bytes], None] | None = None,
 ) -> Generator[EpochResult | TrainedModel, None, None]:
     """Train the final model of a configuration; yield each epoch's result, then the model.
 
+    The weights are the mean of those after each epoch of the second half (Izmailov et al. 2018, "Averaging Weights
+    Leads to Wider Optima and Better Generalization", algorithm 1); batch norm's statistics are computed for that mean.
+    docs/method.md has the benchmark that chose this.
+    No image is left to drive a schedule, so the rates are those of the trial that chose the configuration.
+
     Args:
         config: What to train.
         on: ``train+val`` or ``train``: whether the validation images are learned from, too.
+        learning_rates: Adam's, of each of the configuration's epochs.
         resume_from: What `save` was given last for this very configuration.
         save: Called with the whole state before an epoch's result is yielded.
 
@@ -51,21 +72,78 @@ def retrain(
     images = data.splits.train
     if on == "train+val":
         images = np.concatenate([images, data.splits.validation])
-    schedule = CosineAnnealingLR(learner.optimizer, config.epochs)
-    history = checkpoint.restore(resume_from, learner, schedule) if resume_from is not None else []
+    mean = WeightMean(list(freeze.trainable_parameters(learner.network)))
+    history = checkpoint.restore(resume_from, learner, mean) if resume_from is not None else []
     yield from history
     for epoch in range(len(history) + 1, config.epochs + 1):
+        for group in learner.optimizer.param_groups:
+            group["lr"] = learning_rates[epoch - 1]
         result = run_epoch(learner, data.examples, images, images[:0], epoch)
-        schedule.step()
+        if epoch > config.epochs // 2:
+            mean.add()
         history.append(result)
         if save is not None:
-            save(checkpoint.dump(learner, schedule, history))
+            save(checkpoint.dump(learner, mean, history))
         yield result
+    mean.put_back()
+    recompute_batch_norm(learner, data.examples, images)
     yield TrainedModel(
         model=model_bytes(learner),
         accuracy=evaluate(learner, data.examples, images).accuracy,
-        is_finite=bool(np.isfinite(history[-1].train_loss)),
+        is_finite=math.isfinite(history[-1].train_loss),
     )
+
+
+class WeightMean:
+    """The mean of parameters over some of the epochs that train them."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self._parameters = parameters
+        self._mean = [parameter.detach().clone() for parameter in parameters]
+        self._count = 0
+
+    @torch.no_grad()
+    def add(self) -> None:
+        """Take the parameters as they are into the mean."""
+        self._count += 1
+        for value, parameter in zip(self._mean, self._parameters, strict=True):
+            value.lerp_(parameter, 1 / self._count)
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Give the parameters the mean's values."""
+        for parameter, value in zip(self._parameters, self._mean, strict=True):
+            parameter.copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"mean": self._mean, "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self._mean, self._count = list(state["mean"]), state["count"]
+
+
+def recompute_batch_norm(learner: Learner, examples: Examples, indices: np.ndarray) -> None:
+    """Give what trains of batch norm the statistics of the images at `indices`, in the network as it is.
+
+    `torch.optim.swa_utils.update_bn` would reset the frozen part's, too.
+    """
+    network, mode = learner.network, learner.config.freeze_mode
+    trained = [network.model.get_submodule(path) for path in freeze.moving(network, mode)] or [network.model]
+    layers = [layer for part in trained for layer in part.modules() if isinstance(layer, _BatchNorm)]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # The mean of all batches.
+    freeze.train_mode(network, mode)
+    with torch.no_grad():
+        for batch in batches(indices, evaluation_batch(learner.config)):
+            forward(learner, on_device(learner, examples, batch)[0])
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def load(config: TrialConfig, trained: TrainedModel) -> Learner:

@@ -18,7 +18,6 @@ from torchvision.models import get_model
 from trainables.config import (
     PAPER_BACKBONES,
     DataConfig,
-    EpochResult,
     FreezeMode,
     HeadKind,
     MachineConfig,
@@ -34,7 +33,7 @@ from trainables.training import feature_store, trial
 from trainables.training.epoch import new_learner
 from trainables.training.feature_store import applies, with_features
 from trainables.training.held_out_evaluation import look_at_test
-from trainables.training.retraining import begin, train_on_all
+from trainables.training.retraining import load, retrain
 from trainables.training.trial import run_trial
 
 
@@ -71,10 +70,11 @@ def test_the_retrain_learns_on_features_and_is_tested_on_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def predicted() -> list[int]:
-        learner, data = begin(config(tmp_path))
-        results: list[EpochResult] = list(train_on_all(learner, data, [3e-3] * 3))
-        assert len(results) == 3
-        said: list[int] = look_at_test(learner).predicted.tolist()
+        asked = config(tmp_path)
+        *epochs, trained = retrain(asked, "train+val", [3e-3] * asked.epochs)
+        assert isinstance(trained, TrainedModel)
+        assert len(epochs) == asked.epochs
+        said: list[int] = look_at_test(load(asked, trained)).predicted.tolist()
         return said
 
     short = predicted()

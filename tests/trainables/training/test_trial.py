@@ -1,7 +1,6 @@
 """A trial learns, repeats itself number for number, and goes on from its checkpoint as if it had never stopped."""
 
 import dataclasses
-import math
 import platform
 import resource
 from pathlib import Path
@@ -13,9 +12,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from trainables.config import Augment, DataConfig, EpochResult, FreezeMode, MachineConfig, ModelConfig, TrialConfig
 from trainables.errors import InputError
 from trainables.training.checkpoint import CheckpointError, restore
-from trainables.training.epoch import _batches, new_learner
-from trainables.training.held_out_evaluation import look_at_test
-from trainables.training.retraining import begin, model_bytes, train_on_all, train_with_validation
+from trainables.training.epoch import batches, new_learner
+from trainables.training.retraining import begin
 from trainables.training.trial import run_trial
 
 BACKBONE = "tests.tiny_backbone:tiny"
@@ -104,33 +102,12 @@ def test_a_trial_goes_on_where_a_scaler_is_needed_that_was_not(tmp_path: Path) -
     assert scaling.scaler.get_scale() == 8.0
 
 
-def test_a_retrain_on_the_training_split_repeats_its_trial(tmp_path: Path) -> None:
-    trial = config(tmp_path)
-
-    retrained = list(train_with_validation(*begin(trial)))
-
-    assert [numbers(result) for result in retrained] == [numbers(result) for result in run_trial(trial)]
-
-
-def test_a_retrain_on_everything_replays_the_rates_and_scores_well(tmp_path: Path) -> None:
-    learner, data = begin(config(tmp_path))
-
-    results = list(train_on_all(learner, data, [3e-3] * 8 + [3e-4]))
-    seen = look_at_test(learner)
-
-    assert [result.learning_rate for result in results] == [3e-3] * 8 + [3e-4]
-    assert all(math.isnan(result.val_accuracy) for result in results)
-    assert (seen.labels == seen.predicted).mean() > 0.8
-    assert len(seen.ids) == 360
-    assert len(model_bytes(learner)) > 1000
-
-
 def test_no_batch_holds_a_single_image_where_there_are_more() -> None:
     indices = torch.arange(65).numpy()
 
-    assert [len(batch) for batch in _batches(indices, 32)] == [32, 33]
-    assert [len(batch) for batch in _batches(indices[:1], 32)] == [1]
-    assert [len(batch) for batch in _batches(indices[:64], 32)] == [32, 32]
+    assert [len(batch) for batch in batches(indices, 32)] == [32, 33]
+    assert [len(batch) for batch in batches(indices[:1], 32)] == [1]
+    assert [len(batch) for batch in batches(indices[:64], 32)] == [32, 32]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
