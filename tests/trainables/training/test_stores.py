@@ -22,6 +22,7 @@ from trainables.config import (
     HeadKind,
     MachineConfig,
     ModelConfig,
+    TrainedModel,
     TrialConfig,
 )
 from trainables.data.array_store import evict, new_array, open_array, stored_arrays
