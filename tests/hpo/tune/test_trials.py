@@ -76,7 +76,7 @@ def ledger(folder: Path) -> Ledger:
 
 def result(number: int, **changes: Any) -> dict[str, Any]:
     rest = {"restarted": None, "micro_batch": None, "memory_gb": None, "host": "10.0.0.2", "device": "a card"}
-    return {**vars(epoch(number, number / 10)), **rest, "epochs": 3, **changes}
+    return {**vars(epoch(number, number / 10, train_loss=1.0)), **rest, "epochs": 3, **changes}
 
 
 def test_a_trial_goes_on_after_its_machine_was_lost_however_often(tmp_path: Path, desktops: Placement) -> None:
