@@ -69,7 +69,8 @@ class Ledger:
     @property
     def checkpoint_folder(self) -> str:
         """The name of the study's folder where it shares a place for checkpoints with others, maybe of its name."""
-        return f"{self.name}-{self._study.user_attrs[_KEY]}"
+        # Two colons in a URL begin another one.
+        return f"{self.name.replace('::', '--')}-{self._study.user_attrs[_KEY]}"
 
     @property
     def splits(self) -> dict[str, Any]:

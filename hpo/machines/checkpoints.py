@@ -4,15 +4,17 @@ import dataclasses
 import errno
 import logging
 import os
+import re
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from hpo.errors import NoPlaceError, UsageError
 from trainables.config import data_root
@@ -27,6 +29,8 @@ _RETRY_S = 5.0
 
 _EXTRAS = {"s3", "sftp"}
 """URL schemes that have an optional dependency of their own."""
+_KEPT = re.compile(r"trial-(\d+)\.ckpt(\.partial)?")
+"""A checkpoint's name."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -76,23 +80,23 @@ class CheckpointStore:
         """Forget the state of trial `number`, if there is one."""
         for name in (self._name(number), self._partial(number)):
             try:
-                filesystem, path = fsspec.core.url_to_fs(name)
+                filesystem, folder = _located(self.uri)
                 # Asking first would ask a listing that may be older than the file.
-                filesystem.rm_file(path)
+                filesystem.rm_file(f"{folder}/{name}")
             except FileNotFoundError:
                 continue
             except Exception as error:
                 if not self._is_url:
                     raise
-                logger.warning("%s stays behind for now: %s", name, _reason(error))
+                logger.warning("%s/%s stays behind for now: %s", self.uri, name, _reason(error))
 
     def keep_only(self, numbers: Collection[int]) -> None:
         """Forget the states of all trials but `numbers`, which a kill may have left behind."""
-        filesystem, folder = fsspec.core.url_to_fs(self.uri)
-        filesystem.invalidate_cache()
-        for path in filesystem.glob(f"{folder}/trial-*"):
-            if int(path.rpartition("/trial-")[2].partition(".")[0]) not in numbers:
-                filesystem.rm_file(path)
+        filesystem, folder = _located(self.uri)
+        for name in _names(filesystem, folder):
+            kept = _KEPT.fullmatch(name)
+            if kept is not None and int(kept[1]) not in numbers:
+                filesystem.rm_file(f"{folder}/{name}")
 
     @property
     def _is_url(self) -> bool:
@@ -115,23 +119,26 @@ class CheckpointStore:
                 time.sleep(_RETRY_S)
 
     def _upload(self, number: int, blob: bytes) -> None:
-        with fsspec.open(self._name(number), "wb") as file:
+        filesystem, folder = _located(self.uri)
+        filesystem.makedirs(folder, exist_ok=True)
+        with filesystem.open(f"{folder}/{self._name(number)}", "wb") as file:
             file.write(blob)
 
     def _read(self, number: int) -> bytes:
-        with fsspec.open(self._name(number), "rb") as file:
+        filesystem, folder = _located(self.uri)
+        with filesystem.open(f"{folder}/{self._name(number)}", "rb") as file:
             blob: bytes = file.read()
             return blob
 
     def _replace(self, number: int, blob: bytes) -> None:
-        partial = Path(self._partial(number))
+        partial = Path(self.uri, self._partial(number))
         partial.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
                 file.write(blob)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(self._name(number))
+            partial.replace(Path(self.uri, self._name(number)))
         finally:
             partial.unlink(missing_ok=True)
 
@@ -140,7 +147,7 @@ class CheckpointStore:
         return f"{self._name(number)}.partial"
 
     def _name(self, number: int) -> str:
-        return f"{self.uri.rstrip('/')}/trial-{number:05d}.ckpt"
+        return f"trial-{number:05d}.ckpt"
 
 
 @dataclass(frozen=True)
@@ -170,6 +177,23 @@ class CheckpointPlace:
         """Forget the states of all trials but `numbers`, as far as the driver sees them."""
         if self.shared:
             self.store.keep_only(numbers)
+
+
+def _located(uri: str) -> tuple[Any, str]:
+    """Return the file system of a place and its folder there; a local folder may be called what fsspec reads as more
+    than a name, such as ``a::b``."""
+    if "://" not in uri:
+        return LocalFileSystem(), uri.rstrip("/")
+    filesystem, folder = fsspec.core.url_to_fs(uri.rstrip("/"))
+    return filesystem, folder
+
+
+def _names(filesystem: Any, folder: str) -> Iterator[str]:
+    """Yield what lies in a folder, as it is now; a glob would take a study's name for a pattern."""
+    filesystem.invalidate_cache()
+    with suppress(FileNotFoundError):
+        for path in filesystem.ls(folder, detail=False):
+            yield path.rpartition("/")[2]
 
 
 def _reason(error: Exception) -> str:
@@ -207,7 +231,9 @@ def write_probe(uri: str, token: str, make_folder: bool) -> str:
     me = secrets.token_hex(8)
     if not make_folder and not Path(uri).parent.is_dir():
         raise FileNotFoundError(uri)
-    with fsspec.open(f"{uri}/.probe-{token}-{me}", "wb") as file:
+    filesystem, folder = _located(uri)
+    filesystem.makedirs(folder, exist_ok=True)
+    with filesystem.open(f"{folder}/.probe-{token}-{me}", "wb") as file:
         file.write(me.encode())
     return me
 
@@ -230,10 +256,10 @@ def try_place(uri: str) -> None:
 
 def take_probes(uri: str, token: str) -> set[str]:
     """Return what tells the probes apart that this machine finds there, and remove them."""
-    filesystem, folder = fsspec.core.url_to_fs(uri)
-    filesystem.invalidate_cache()
-    found = {path: path.rpartition("-")[2] for path in filesystem.glob(f"{folder}/.probe-{token}-*")}
-    for path in found:
+    filesystem, folder = _located(uri)
+    begin = f".probe-{token}-"
+    found = {name for name in _names(filesystem, folder) if name.startswith(begin)}
+    for name in found:
         with suppress(FileNotFoundError):
-            filesystem.rm_file(path)
-    return set(found.values())
+            filesystem.rm_file(f"{folder}/{name}")
+    return {name.removeprefix(begin) for name in found}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from hpo.cli.groups import parse_duration
 from hpo.errors import NoPlaceError, UsageError
 from hpo.ledger.records import State, TrialRecord
 from hpo.machines import checkpoints
-from hpo.machines.checkpoints import CheckpointStore, checked_place
+from hpo.machines.checkpoints import CheckpointStore, checked_place, take_probes, try_place, write_probe
 from hpo.paths import StudyPaths, check_study_name, command, located_by
 from hpo.spec import differences
 from hpo.studies.metrics import measure
@@ -38,6 +39,49 @@ def test_a_checkpoint_is_kept_replaced_and_forgotten(kind: str, tmp_path: Path) 
 
     assert (missing, kept, store.get(3)) == (None, b"second", None)
     assert kind == "memory" or not list((tmp_path / "c").iterdir())
+
+
+PLACES = [str, "memory://checkpoints{}".format]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=["folder", "memory"])
+def test_a_studys_name_is_no_pattern(place: Callable[[Path], str], tmp_path: Path) -> None:
+    names = ("resnet", "res*", "res?et", "pets [clean]", "pets c", "{a,b}", "a", "**")
+    stores = {name: CheckpointStore(place(tmp_path / name)) for name in names}
+    for store in stores.values():
+        store.put(1, b"state")
+        store.put(2, b"state")
+
+    for name, store in stores.items():
+        store.keep_only({2})
+
+        assert (store.get(1), store.get(2)) == (None, b"state"), name
+        others = [stores[other] for other in names[names.index(name) + 1 :]]
+        assert [other.get(1) for other in others] == [b"state"] * len(others), name
+
+
+@pytest.mark.parametrize("place", PLACES, ids=["folder", "memory"])
+def test_a_place_whose_name_looks_like_a_pattern_is_tried(place: Callable[[Path], str], tmp_path: Path) -> None:
+    for name in ("res*", "pets [clean]"):
+        uri = place(tmp_path / name)
+        try_place(uri)
+
+        mark = write_probe(uri, "token", make_folder=True)
+        write_probe(uri, "token*", make_folder=True)
+
+        assert take_probes(uri, "token") == {mark}
+        assert take_probes(uri, "token") == set()
+
+
+def test_two_colons_in_a_folders_name_begin_no_other_address(tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path / "zip::pets" / "checkpoints"))
+
+    try_place(store.uri)
+    store.put(1, b"state")
+
+    assert store.get(1) == b"state"
+    store.keep_only(())
+    assert store.get(1) is None
 
 
 def test_the_wilson_interval_is_the_published_one() -> None:
