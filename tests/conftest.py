@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from tests.postgres import MISSING, Server, postgres_server, programs
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
@@ -54,3 +56,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk needs root")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A PostgreSQL server that all tests share."""
+    if programs() is None:
+        pytest.skip(MISSING)
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'optuna.db'}"
+    server: Server = request.getfixturevalue("postgres")
+    return server.new_database()

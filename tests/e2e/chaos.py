@@ -23,8 +23,8 @@ import psutil
 from hpo.ledger import ledger as ledgers
 from hpo.ledger.records import TrialRecord
 from hpo.spec import RunOptions, StudySpec, trial_config
-from tests.e2e.postgres import postgres_server
 from tests.e2e.shell import Shell
+from tests.postgres import postgres_server
 from trainables.training.trial import run_trial
 
 _log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.chaos import attack, table
-from tests.e2e.postgres import programs
+from tests.postgres import MISSING, programs
 
 
 def test_nothing_is_lost_doubled_or_left_behind_by_kills(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_nothing_is_lost_doubled_or_left_behind_by_kills(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(programs() is None, reason="PostgreSQL's initdb is not installed")
+@pytest.mark.skipif(programs() is None, reason=MISSING)
 def test_nor_with_the_ledger_in_postgresql(tmp_path: Path) -> None:
     report = attack(tmp_path, seed=1, kills=2, postgres=True)
 

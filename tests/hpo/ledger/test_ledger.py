@@ -1,6 +1,7 @@
-"""The ledger's promises, on a real SQLite file: each epoch once, each end once, interrupted trials adopted."""
+"""The ledger's promises, on SQLite and on PostgreSQL: each epoch once, each end once, interrupted trials adopted."""
 
 import math
+import secrets
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,19 +20,19 @@ from hpo.tune.rungs import EachStudysRungs, replay, scheduler, scheduler_trial
 from tests.makers import SPACE, epoch, report, study_spec
 
 
-def opened(folder: Path, **changes: Any) -> Ledger:
+def opened(url: str, name: str = "study", **changes: Any) -> Ledger:
     """Open the study as a new process would."""
-    options = RunOptions(trials=10)
-    return ledgers.create(f"sqlite:///{folder / 'optuna.db'}", "study", study_spec(**changes), options, {"train": 1})
+    ledger = ledgers.create(url, name, study_spec(**changes), RunOptions(trials=10), {"train": 1})
+    return ledger
 
 
-def test_an_interrupted_trial_is_adopted_with_its_number_parameters_and_epochs(tmp_path: Path) -> None:
-    first = opened(tmp_path)
+def test_an_interrupted_trial_is_adopted_with_its_number_parameters_and_epochs(url: str) -> None:
+    first = opened(url)
     begun = first.ask()
     report(first, begun.number, epoch(1))
     report(first, begun.number, epoch(2))
 
-    second = opened(tmp_path)
+    second = opened(url)
     left = second.adopt_interrupted()
     adopted = second.ask()
 
@@ -40,8 +41,8 @@ def test_an_interrupted_trial_is_adopted_with_its_number_parameters_and_epochs(t
     assert second.ask().number == 1
 
 
-def test_an_epoch_is_stored_once(tmp_path: Path) -> None:
-    ledger = opened(tmp_path)
+def test_an_epoch_is_stored_once(url: str) -> None:
+    ledger = opened(url)
     trial = ledger.ask().number
 
     diverged = epoch(1, 0.25, train_loss=math.inf)  # no number that JSON has
@@ -54,15 +55,15 @@ def test_an_epoch_is_stored_once(tmp_path: Path) -> None:
     assert (record.host, record.device) == ("10.0.0.1", "cpu")
 
 
-def test_plain_optuna_sees_the_states_and_the_curves(tmp_path: Path) -> None:
-    ledger = opened(tmp_path)
+def test_plain_optuna_sees_the_states_and_the_curves(url: str) -> None:
+    ledger = opened(url)
     for state, error in (("COMPLETE", None), ("PRUNED", None), ("FAIL", "RuntimeError: out of luck")):
         trial = ledger.ask().number
         for number, accuracy in enumerate((0.5, 0.9, 0.7), start=1):
             report(ledger, trial, epoch(number, accuracy))
         ledger.finish(trial, state, error=error)  # type: ignore[arg-type]
 
-    trials = optuna.load_study(study_name="study", storage=f"sqlite:///{tmp_path / 'optuna.db'}").trials
+    trials = optuna.load_study(study_name="study", storage=url).trials
 
     assert [trial.state.name for trial in trials] == ["COMPLETE", "PRUNED", "FAIL"]
     assert trials[0].value == 0.9
@@ -71,105 +72,117 @@ def test_plain_optuna_sees_the_states_and_the_curves(tmp_path: Path) -> None:
     assert ledger.records()[2].error == "RuntimeError: out of luck"
 
 
-def test_an_end_that_a_kill_cut_short_is_completed(tmp_path: Path) -> None:
-    first = opened(tmp_path)
+def test_an_end_that_a_kill_cut_short_is_completed(url: str) -> None:
+    first = opened(url)
     pruned, ran_out = first.ask(), first.ask()
     report(first, pruned.number, epoch(1))
     for number in range(1, ran_out.params["epochs"] + 1):
         report(first, ran_out.number, epoch(number))
     first.intend(pruned.number, "PRUNED", epoch=1)
 
-    second = opened(tmp_path)
+    second = opened(url)
 
     assert second.adopt_interrupted() == []
     assert [record.state for record in second.records()] == ["PRUNED", "COMPLETE"]
 
 
-def test_an_end_whose_last_epoch_was_never_stored_is_decided_again(tmp_path: Path) -> None:
-    first = opened(tmp_path)
+def test_an_end_whose_last_epoch_was_never_stored_is_decided_again(url: str) -> None:
+    first = opened(url)
     trial = first.ask().number
     report(first, trial, epoch(1))
     first.intend(trial, "PRUNED", epoch=2)
 
-    (left,) = opened(tmp_path).adopt_interrupted()
+    (left,) = opened(url).adopt_interrupted()
 
     assert (left.number, left.state, len(left.curve)) == (trial, "RUNNING", 1)
 
 
-def test_the_enqueued_configuration_goes_first(tmp_path: Path) -> None:
-    assert opened(tmp_path).ask().params == dict(SPACE.enqueue[0])
+def test_any_text_of_an_error_is_kept(url: str) -> None:
+    text = "diverged: \N{SNOWMAN} ' % \\ \""
+    ledger = opened(url)
+    ledger.finish(ledger.ask().number, "PRUNED", error=text)
+
+    (record,) = opened(url).records()
+
+    assert (record.state, record.error) == ("PRUNED", text)
 
 
-def test_draws_do_not_depend_on_interruptions(tmp_path: Path) -> None:
-    def run(folder: Path, restart: bool) -> list[dict[str, Any]]:
-        folder.mkdir()
-        ledger, drawn = opened(folder), []
+def test_the_enqueued_configuration_goes_first(url: str) -> None:
+    assert opened(url).ask().params == dict(SPACE.enqueue[0])
+
+
+def test_draws_do_not_depend_on_interruptions(url: str) -> None:
+    def run(name: str, restart: bool) -> list[dict[str, Any]]:
+        ledger, drawn = opened(url, name), []
         for number in range(14):
             trial = ledger.ask()
             drawn.append(trial.params)
             report(ledger, trial.number, epoch(1, 1 / (1 + number)))
             ledger.finish(trial.number, "COMPLETE")
             if restart:
-                ledger = opened(folder)
+                ledger = opened(url, name)
         return drawn
 
-    assert run(tmp_path / "whole", False) == run(tmp_path / "parts", True)
+    assert run("whole", False) == run("parts", True)
 
 
-def test_another_specification_is_refused_with_each_difference(tmp_path: Path) -> None:
-    opened(tmp_path)
+def test_another_specification_is_refused_with_each_difference(url: str) -> None:
+    opened(url)
 
     with pytest.raises(UsageError) as caught:
-        opened(tmp_path, seed=8, head="linear")
+        opened(url, seed=8, head="linear")
 
     assert "head: the study has projection, this run asks for linear" in str(caught.value)
     assert "seed: the study has 7, this run asks for 8" in str(caught.value)
 
 
-def test_a_study_of_someone_elses_is_left_alone(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+def test_a_study_of_someone_elses_is_left_alone(url: str) -> None:
     optuna.create_study(storage=url, study_name="theirs")
 
-    opened(tmp_path)
+    opened(url)
 
     with pytest.raises(UsageError, match="was not made by hpo"):
         ledgers.open_study(url, "theirs")
     assert [study.name for study in ledgers.list_studies(url)] == ["study"]
 
 
-def test_an_unknown_study_is_named_beside_the_known(tmp_path: Path) -> None:
-    opened(tmp_path)
+def test_an_unknown_study_is_named_beside_the_known(url: str) -> None:
+    opened(url)
 
     with pytest.raises(UsageError, match="there is no study other; the studies here are: study"):
-        ledgers.open_study(f"sqlite:///{tmp_path / 'optuna.db'}", "other")
+        ledgers.open_study(url, "other")
+
+
+def test_where_no_study_was_is_still_no_database(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there are no studies"):
         ledgers.open_study(f"sqlite:///{tmp_path / 'none.db'}", "other")
+
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_creation_that_was_cut_short_is_completed(tmp_path: Path) -> None:
-    optuna.create_study(storage=f"sqlite:///{tmp_path / 'optuna.db'}", study_name="study", direction="maximize")
+def test_a_creation_that_was_cut_short_is_completed(url: str) -> None:
+    optuna.create_study(storage=url, study_name="study", direction="maximize")
 
-    assert opened(tmp_path).spec == study_spec()
+    assert opened(url).spec == study_spec()
 
 
-def test_a_lower_target_takes_no_trial_away(tmp_path: Path) -> None:
-    ledger = opened(tmp_path)
+def test_a_lower_target_takes_no_trial_away(url: str) -> None:
+    ledger = opened(url)
     for _ in range(12):
         ledger.finish(ledger.ask().number, "PRUNED")
 
-    assert opened(tmp_path).run_options.trials == 12
+    assert opened(url).run_options.trials == 12
 
 
-def test_looks_at_test_data_are_counted(tmp_path: Path) -> None:
-    opened(tmp_path).count_test_look()
-    opened(tmp_path).count_test_look()
+def test_looks_at_test_data_are_counted(url: str) -> None:
+    opened(url).count_test_look()
+    opened(url).count_test_look()
 
-    assert opened(tmp_path).test_looks == 2
+    assert opened(url).test_looks == 2
 
 
-def test_the_best_is_the_highest_best_epoch_of_the_complete_trials(tmp_path: Path) -> None:
-    ledger = opened(tmp_path)
+def test_the_best_is_the_highest_best_epoch_of_the_complete_trials(url: str) -> None:
+    ledger = opened(url)
     for state, accuracies in (("COMPLETE", (0.5, 0.8)), ("PRUNED", (0.9,)), ("COMPLETE", (0.85, 0.1))):
         trial = ledger.ask().number
         for number, accuracy in enumerate(accuracies, start=1):
@@ -184,16 +197,14 @@ actions = st.lists(st.sampled_from(["ask", "report", "complete", "prune", "fail"
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=actions)
-def test_whatever_is_killed_when_nothing_is_lost_or_doubled(
-    steps: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("ledger")
-    ledger = opened(folder)
+def test_whatever_is_killed_when_nothing_is_lost_or_doubled(steps: list[str], url: str) -> None:
+    study = f"study-{secrets.token_hex(8)}"
+    ledger = opened(url, study)
     running: dict[int, int] = {}
     ends: dict[int, str] = {}
     for step in steps:
         if step == "kill":
-            ledger = opened(folder)
+            ledger = opened(url, study)
             assert sorted(record.number for record in ledger.adopt_interrupted()) == sorted(running)
             adopted = [ledger.ask() for _ in running]
             assert {trial.number: trial.reported for trial in adopted} == running
@@ -210,15 +221,15 @@ def test_whatever_is_killed_when_nothing_is_lost_or_doubled(
                 ends[number] = state
                 del running[number]
 
-    records = opened(folder).records()
+    records = opened(url, study).records()
 
     assert {record.number: record.state for record in records if record.state != "RUNNING"} == ends
     assert {record.number for record in records if record.state == "RUNNING"} == running.keys()
     assert all([result.epoch for result in r.curve] == list(range(1, len(r.curve) + 1)) for r in records)
 
 
-def test_replayed_rungs_are_those_of_the_run_itself(tmp_path: Path) -> None:
-    ledger = opened(tmp_path)
+def test_replayed_rungs_are_those_of_the_run_itself(url: str) -> None:
+    ledger = opened(url)
     live = scheduler(ledger.spec.search, 9)
     for accuracies in ((0.3, 0.4, 0.5), (0.2,), (0.6, 0.7), (0.1,)):
         number = ledger.ask().number
@@ -233,15 +244,15 @@ def test_replayed_rungs_are_those_of_the_run_itself(tmp_path: Path) -> None:
             ledger.finish(number, "PRUNED")
 
     again = scheduler(ledger.spec.search, 9)
-    replay(again, opened(tmp_path).records())
+    replay(again, opened(url).records())
 
     rungs = [bracket._rungs for bracket in again._brackets]  # type: ignore[attr-defined]
     assert rungs == [bracket._rungs for bracket in live._brackets]  # type: ignore[attr-defined]
     assert len(rungs[0][-1][1]) == 4
 
 
-def test_of_the_trials_that_wait_the_first_starts_next(tmp_path: Path) -> None:
-    ledger = opened(tmp_path)
+def test_of_the_trials_that_wait_the_first_starts_next(url: str) -> None:
+    ledger = opened(url)
     rungs, controller = EachStudysRungs({ledger.name: scheduler(ledger.spec.search, 9)}), cast(Any, None)
     trials = [Trial("empty", config={"study": ledger.name, "number": number}, stub=True) for number in range(4)]
     for trial in trials:

@@ -3,7 +3,7 @@
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +14,14 @@ from hpo.ledger import ledger as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.lock import only_writer
 from hpo.spec import RunOptions
-from tests.e2e.postgres import Server, postgres_server, programs
 from tests.makers import epoch, report, study_spec
+from tests.postgres import MISSING, postgres_server, programs
 
-needs_postgres = pytest.mark.skipif(programs() is None, reason="PostgreSQL's initdb is not installed")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if programs() is None:
-        pytest.skip("PostgreSQL's initdb is not installed")
-    with postgres_server(tmp_path_factory.mktemp("server")) as started:
-        yield started
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'optuna.db'}"
-    started: Server = request.getfixturevalue("server")
-    return started.url
+needs_postgres = pytest.mark.skipif(programs() is None, reason=MISSING)
 
 
 def opened(url: str, name: str) -> Ledger:
     return ledgers.create(url, name, study_spec(), RunOptions(trials=10), {"train": 1})
-
-
-def test_a_study_is_adopted_and_finished_on_every_database(url: str) -> None:
-    first = opened(url, "adopted")
-    done, left = first.ask().number, first.ask().number
-    report(first, done, epoch(1))
-    first.finish(done, "PRUNED", error="diverged: \N{SNOWMAN} ' % \\ \"")
-    report(first, left, epoch(1))
-
-    second = opened(url, "adopted")
-    (adopted,) = second.adopt_interrupted()
-    assert second.ask().number == adopted.number == left
-    report(second, left, epoch(2, 0.75))
-    second.finish(left, "COMPLETE")
-
-    records = opened(url, "adopted").records()
-    assert [record.state for record in records] == ["PRUNED", "COMPLETE"]
-    assert [len(record.curve) for record in records] == [1, 2]
-    assert records[0].error == "diverged: \N{SNOWMAN} ' % \\ \""
 
 
 def hold(path: Path, url: str, held: Any, release: Any) -> None:
@@ -67,7 +32,7 @@ def hold(path: Path, url: str, held: Any, release: Any) -> None:
 
 @pytest.mark.parametrize("shared", ["folder", "database"])
 def test_a_second_writer_is_refused_and_told_of_the_first(shared: str, tmp_path: Path, request: Any) -> None:
-    url = request.getfixturevalue("server").url if shared == "database" else f"sqlite:///{tmp_path / 'optuna.db'}"
+    url = request.getfixturevalue("postgres").url if shared == "database" else f"sqlite:///{tmp_path / 'optuna.db'}"
     theirs = tmp_path / ("theirs.lock" if shared == "database" else ".lock")
     context = multiprocessing.get_context("spawn")
     held, release = context.Event(), context.Event()

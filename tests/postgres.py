@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy import NullPool, create_engine, text
+
+MISSING = "PostgreSQL's initdb is not installed"
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,14 @@ class Server:
     def url(self) -> str:
         """Its database, as `--storage` takes it."""
         return f"postgresql://hpo@127.0.0.1:{self.port}/postgres"
+
+    def new_database(self) -> str:
+        """Create an empty database and return its address."""
+        name = f"hpo_{secrets.token_hex(8)}"
+        engine = create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        return self.url.replace("/postgres", f"/{name}")
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.data} -c fsync=off"
