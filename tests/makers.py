@@ -1,10 +1,12 @@
 """Makers of what many tests need: a search space, a study's specification, an epoch, a ledger's report of one."""
 
+from pathlib import Path
 from typing import Any
 
 import search_spaces
+from hpo.ledger import ledger as ledgers
 from hpo.ledger.ledger import Ledger
-from hpo.spec import SearchConfig, StudySpec
+from hpo.spec import RunOptions, SearchConfig, StudySpec
 from trainables.config import DataConfig, EpochResult, ModelConfig
 
 SPACE = search_spaces.from_dict(
@@ -48,3 +50,13 @@ def epoch(number: int, accuracy: float = 0.5, **changes: Any) -> EpochResult:
 def report(ledger: Ledger, trial: int, result: EpochResult) -> bool:
     """Report an epoch as a trial on one machine does."""
     return ledger.report(trial, result, host="10.0.0.1", device="cpu")
+
+
+def moved_trial(folder: Path) -> Ledger:
+    """Return the ledger of a study whose one trial began on one machine and ended on another."""
+    ledger = ledgers.create(f"sqlite:///{folder / 'optuna.db'}", "study", study_spec(), RunOptions(trials=1), {})
+    number = ledger.ask().number
+    ledger.report(number, epoch(1), host="10.0.0.1", device="cpu")
+    ledger.report(number, epoch(2), host="10.0.0.2", device="a card")
+    ledger.finish(number, "COMPLETE")
+    return ledger

@@ -18,14 +18,14 @@ import search_spaces
 from hpo.errors import HpoError, UsageError
 from hpo.ledger.draws import Accept, Draws, anything
 from hpo.ledger.migrations import read_spec
-from hpo.ledger.records import Assignment, Ending, State, TrialRecord, as_row, from_row
+from hpo.ledger.records import Assignment, Ending, Place, TrialRecord, as_record, as_row, from_row, rows_of
 from hpo.ledger.storage import connect, missing_sqlite_file, opening, patient
 from hpo.spec import RunOptions, StudySpec, differences
 from trainables.config import EpochResult
 
 _SPEC, _RUN, _SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
 _MICRO_BATCHES, _KEY = "micro_batches", "key"
-_CURVE, _BEST_EPOCH, _ENDING, _ERROR = "curve", "best_epoch", "ending", "error"
+_BEST_EPOCH, _ENDING = "best_epoch", "ending"
 
 
 class Ledger:
@@ -129,7 +129,7 @@ class Ledger:
 
     def records(self) -> list[TrialRecord]:
         """Return all started trials, by number."""
-        return [_record(trial) for trial in self._frozen()]
+        return [as_record(trial) for trial in self._frozen()]
 
     @patient
     def adopt_interrupted(self) -> list[TrialRecord]:
@@ -141,16 +141,16 @@ class Ledger:
         for trial in self._frozen():
             if trial.state is not TrialState.RUNNING:
                 continue
-            curve = _curve(trial)
+            rows = rows_of(trial)
             ending = trial.user_attrs.get(_ENDING)
-            if ending is None and curve and curve[-1].epoch >= trial.params["epochs"]:
-                ending = {"state": "COMPLETE", "error": None, "epoch": len(curve)}
-            if ending is not None and ending["epoch"] <= len(curve):
-                self._open[trial.number] = _OpenTrial(trial, curve)
+            if ending is None and rows and rows[-1]["epoch"] >= trial.params["epochs"]:
+                ending = {"state": "COMPLETE", "error": None, "epoch": len(rows)}
+            if ending is not None and ending["epoch"] <= len(rows):
+                self._open[trial.number] = _OpenTrial(trial, rows)
                 self.finish(trial.number, ending["state"], error=ending["error"])
             else:
                 self._interrupted.append(trial)
-        return [_record(trial) for trial in self._interrupted]
+        return [as_record(trial) for trial in self._interrupted]
 
     @patient
     def ask(self, accept: Accept = anything) -> Assignment:
@@ -159,20 +159,20 @@ class Ledger:
         What `accept` refuses of the latter two is never started: another is drawn in its place.
         """
         trial = self._interrupted[0] if self._interrupted else self._begun or self._begin(accept)
-        curve = _curve(trial)
-        self._open[trial.number] = _OpenTrial(trial, curve)
+        rows = rows_of(trial)
+        self._open[trial.number] = _OpenTrial(trial, rows)
         if self._interrupted:
             self._interrupted.popleft()
         else:
             self._begun = None
             self._n_trials += 1
-        return Assignment(trial.number, dict(trial.params), len(curve), trial.user_attrs.get("host"))
+        return Assignment(trial.number, dict(trial.params), len(rows), trial.user_attrs.get("host"))
 
     def again(self, number: int) -> Assignment:
         """Return open trial `number` as it stands, to be run on by another process."""
         opened = self._open[number]
-        host = opened.place[0] if opened.place else opened.trial.user_attrs.get("host")
-        return Assignment(number, dict(opened.trial.params), len(opened.curve), host)
+        host = opened.place.host if opened.place else opened.trial.user_attrs.get("host")
+        return Assignment(number, dict(opened.trial.params), len(opened.rows), host)
 
     @patient
     def note_memory(self, number: int, *, estimated_gb: float, measured_gb: float) -> None:
@@ -186,22 +186,23 @@ class Ledger:
     def report(self, number: int, result: EpochResult, *, host: str, device: str) -> bool:
         """Store one epoch of an open trial; False, and nothing stored, where the ledger has that epoch already."""
         opened = self._open[number]
-        if result.epoch <= len(opened.curve):
+        if result.epoch <= len(opened.rows):
             return False
-        if result.epoch != len(opened.curve) + 1:
+        if result.epoch != len(opened.rows) + 1:
             raise HpoError(
-                f"trial {number} reported epoch {result.epoch} after epoch {len(opened.curve)} of study {self.name};"
+                f"trial {number} reported epoch {result.epoch} after epoch {len(opened.rows)} of study {self.name};"
                 " this is a defect of hpo, please report it."
             )
-        curve = [*opened.curve, result]
-        if (host, device) != opened.place:
+        place = Place(host, device)
+        rows = [*opened.rows, as_row(result, place)]
+        if place != opened.place:
             self._set(opened, "host", host)
             self._set(opened, "device", device)
-            opened.place = (host, device)
+            opened.place = place
         # The value goes last: an epoch counts as reported once Optuna has its value.
-        self._set(opened, _CURVE, [as_row(epoch) for epoch in curve])
+        self._set(opened, "curve", rows)
         self._storage.set_trial_intermediate_value(opened.trial._trial_id, result.epoch, result.val_accuracy)
-        opened.curve = curve
+        opened.rows = rows
         if self._draws is not None:
             self._draws.report(number, result.epoch, result.val_accuracy)
         return True
@@ -218,10 +219,10 @@ class Ledger:
         """End an open trial: COMPLETE with its best epoch's validation accuracy, or PRUNED or FAIL with the reason."""
         opened = self._open[number]
         if not opened.intended:
-            self.intend(number, state, epoch=len(opened.curve), error=error)
+            self.intend(number, state, epoch=len(opened.rows), error=error)
         if error is not None:
-            self._set(opened, _ERROR, error)
-        best = max(opened.curve, key=lambda result: result.val_accuracy, default=None)
+            self._set(opened, "error", error)
+        best = max(map(from_row, opened.rows), key=lambda result: result.val_accuracy, default=None)
         if best is not None:
             self._set(opened, _BEST_EPOCH, best.epoch)
         value = best.val_accuracy if best is not None and state == "COMPLETE" else None
@@ -260,8 +261,9 @@ class Ledger:
 class _OpenTrial:
     trial: FrozenTrial
     """As it was when this run took it up."""
-    curve: list[EpochResult]
-    place: tuple[str, str] | None = None
+    rows: list[dict[str, Any]]
+    """Its epochs that the database has."""
+    place: Place | None = None
     micro_batch: int | None = None
     measured_gb: float = 0.0
     intended: bool = False
@@ -373,30 +375,6 @@ def _stored_spec(study: optuna.Study) -> StudySpec:
     if stored is None:
         raise UsageError(f"study {study.study_name} was not made by hpo (it carries no specification).")
     return read_spec(stored, study.study_name)
-
-
-def _record(trial: FrozenTrial) -> TrialRecord:
-    curve = tuple(_curve(trial))
-    seconds = trial.duration.total_seconds() if trial.duration is not None else None
-    state: State = trial.state.name  # type: ignore[assignment] # WAITING ones are left out by `_frozen`
-    attrs = trial.user_attrs
-    return TrialRecord(
-        trial.number,
-        state,
-        dict(trial.params),
-        curve,
-        attrs.get("host"),
-        attrs.get("device"),
-        attrs.get(_ERROR),
-        seconds,
-        attrs.get("memory_gb"),
-    )
-
-
-def _curve(trial: FrozenTrial) -> list[EpochResult]:
-    """The epochs whose value Optuna has; a row that a kill left behind without its value does not count."""
-    rows = (from_row(row) for row in trial.user_attrs.get(_CURVE, []))
-    return [result for result in rows if result.epoch in trial.intermediate_values]
 
 
 def _memory_key(params: dict[str, Any]) -> str:

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+from optuna.trial import FrozenTrial
 
 from trainables.config import EpochResult
 
@@ -25,6 +27,14 @@ class Assignment:
     """Address of the machine that reported them."""
 
 
+class Place(NamedTuple):
+    """Where an epoch ran."""
+
+    host: str
+    """The machine's address."""
+    device: str
+
+
 @dataclass(frozen=True)
 class TrialRecord:
     """One trial as the ledger has it."""
@@ -35,6 +45,7 @@ class TrialRecord:
     curve: tuple[EpochResult, ...]
     """The epochs that were reported, in order."""
     host: str | None
+    """Where the last epoch ran, and `device`; None before the first."""
     device: str | None
     error: str | None
     """Why a FAIL trial failed, or a PRUNED one diverged."""
@@ -42,6 +53,14 @@ class TrialRecord:
     """Wall time from its start to its end, interruptions included; None while it runs."""
     memory_gb: dict[str, float] | None = None
     """GPU memory, in GiB: what was `estimated` and the most that was `measured`; None where no GPU measured it."""
+    places: tuple[Place | None, ...] = ()
+    """Where each epoch of `curve` ran; None of epochs that hpo 0.1 stored, which kept the last place alone."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The machines that took part, in the order in which they did first."""
+        known = tuple(dict.fromkeys(place.host for place in self.places if place is not None))
+        return known or ((self.host,) if self.host is not None else ())
 
     @property
     def best(self) -> EpochResult | None:
@@ -68,12 +87,37 @@ def best_records(records: list[TrialRecord], top: int) -> list[TrialRecord]:
     return [record for _, record in sorted(scored, key=lambda pair: (-pair[0], pair[1].number))[:top]]
 
 
-def as_row(result: EpochResult) -> dict[str, Any]:
+def as_row(result: EpochResult, place: Place) -> dict[str, Any]:
     """Return an epoch ready for JSON, which has no NaN or infinity: they are kept as text."""
-    return {key: value if math.isfinite(value) else str(value) for key, value in vars(result).items()}
+    numbers = {key: value if math.isfinite(value) else str(value) for key, value in vars(result).items()}
+    return {**numbers, **place._asdict()}
 
 
 def from_row(row: dict[str, Any]) -> EpochResult:
     """Return the epoch that `as_row` was given."""
-    values: dict[str, Any] = {key: float(value) if isinstance(value, str) else value for key, value in row.items()}
-    return EpochResult(**values)
+    values = ((key, row[key]) for key in EpochResult.__dataclass_fields__)
+    numbers: dict[str, Any] = {key: float(value) if isinstance(value, str) else value for key, value in values}
+    return EpochResult(**numbers)
+
+
+def rows_of(trial: FrozenTrial) -> list[dict[str, Any]]:
+    """Return a trial's epochs whose value Optuna has; a row that a kill left without its value does not count."""
+    return [row for row in trial.user_attrs.get("curve", []) if row["epoch"] in trial.intermediate_values]
+
+
+def as_record(trial: FrozenTrial) -> TrialRecord:
+    """Return what a started trial of Optuna's says."""
+    rows, attrs = rows_of(trial), trial.user_attrs
+    state: State = trial.state.name  # type: ignore[assignment] # the ledger leaves WAITING ones out
+    return TrialRecord(
+        trial.number,
+        state,
+        dict(trial.params),
+        tuple(map(from_row, rows)),
+        attrs.get("host"),
+        attrs.get("device"),
+        attrs.get("error"),
+        trial.duration.total_seconds() if trial.duration is not None else None,
+        attrs.get("memory_gb"),
+        tuple(Place(row["host"], row["device"]) if "host" in row else None for row in rows),
+    )

@@ -106,7 +106,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         "best_val_accuracy": best.val_accuracy if best else None,
         "last_val_accuracy": last.val_accuracy if last else None,
         "seconds": record.seconds,
-        "host": record.host,
+        "host": " ".join(record.hosts) or None,
         "device": record.device,
         "memory_gb": record.memory_gb and record.memory_gb["measured"],
         "error": record.error,

@@ -79,7 +79,7 @@ def show_study(ledger: Ledger, console: Console, top: int = 5) -> None:
         "validation",
     ):
         table.add_column(column, justify="left" if column in ("state", "freeze") else "right")
-    several_hosts = len({record.host for record in records} - {None}) > 1
+    several_hosts = len({host for record in records for host in record.hosts}) > 1
     if several_hosts:
         table.add_column("host")
     running = [record for record in records if record.state == "RUNNING"]
@@ -94,7 +94,7 @@ def show_study(ledger: Ledger, console: Console, top: int = 5) -> None:
             str(params.get("freeze_mode", "-")),
             str(record.best.epoch) if record.best else "-",
             _share(record.best.val_accuracy if record.best else None),
-            *([record.host or "-"] if several_hosts else []),
+            *([" ".join(record.hosts) or "-"] if several_hosts else []),
         )
     console.print(table)
     if final is not None:

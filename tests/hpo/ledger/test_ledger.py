@@ -107,6 +107,23 @@ def test_any_text_of_an_error_is_kept(url: str) -> None:
     assert (record.state, record.error) == ("PRUNED", text)
 
 
+def test_the_machines_of_a_trial_that_moved_are_all_kept(url: str) -> None:
+    first = opened(url)
+    trial = first.ask().number
+    first.report(trial, epoch(1), host="10.0.0.2", device="a card")
+    first.report(trial, epoch(2), host="10.0.0.1", device="cpu")
+    second = opened(url)
+    second.adopt_interrupted()
+    assert second.ask().host == "10.0.0.1"
+    second.report(trial, epoch(3), host="10.0.0.2", device="a card")
+
+    (record,) = second.records()
+
+    assert record.places == (("10.0.0.2", "a card"), ("10.0.0.1", "cpu"), ("10.0.0.2", "a card"))
+    assert record.hosts == ("10.0.0.2", "10.0.0.1")
+    assert (record.host, record.device) == ("10.0.0.2", "a card")
+
+
 def test_the_enqueued_configuration_goes_first(url: str) -> None:
     assert opened(url).ask().params == dict(SPACE.enqueue[0])
 
