@@ -102,12 +102,14 @@ def study_spec(space: dict[str, Any], *, seed: int = 0, **search: Any) -> StudyS
 
 
 def new_ledger(folder: Path, trials: int, epochs: int, sampler: Sampler) -> Ledger:
-    """Create a study with the default search space, whose trials have `epochs` epochs, in an SQLite file."""
+    """Create and own a study with the default search space, of trials of `epochs` epochs, in an SQLite file."""
     space = search_spaces.to_dict(search_spaces.builtin("resnet50", "default"))
     space["parameters"]["epochs"] = epochs
     space["enqueue"] = []
     spec = study_spec(space, sampler=sampler, grace_period=1)
-    return ledgers.create(f"sqlite:///{folder / 'optuna.db'}", "empty", spec, RunOptions(trials=trials), {})
+    ledger = ledgers.create(f"sqlite:///{folder / 'optuna.db'}", "empty", spec, RunOptions(trials=trials), {})
+    ledger.own()
+    return ledger
 
 
 def seconds_a_trial(trials: int, sampler: Sampler) -> list[tuple[float, float]]:

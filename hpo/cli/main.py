@@ -118,10 +118,9 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Go on with studies where they stopped."""
-    from hpo.ledger.ledger import open_study
     from hpo.studies.lifecycle import resume as go_on
 
-    studies = [(open_study(located.url, name), located.paths(name)) for name in dict.fromkeys(study)]
+    studies = [located.paths(name) for name in dict.fromkeys(study)]
     conclude(go_on(studies, located.url, trials=trials, address=address), as_json)
 
 
@@ -173,11 +172,9 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Retrain a study's best configuration and look at held-out test."""
-    from hpo.ledger.ledger import open_study
     from hpo.studies.lifecycle import retrain_again
 
-    ledger = open_study(located.url, study)
-    ended = retrain_again(ledger, located.paths(study), located.url, seeds=seeds, top=top, on=on, address=address)
+    ended = retrain_again(located.paths(study), located.url, seeds=seeds, top=top, on=on, address=address)
     conclude(ended, as_json)
 
 

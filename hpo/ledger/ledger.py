@@ -18,6 +18,7 @@ import search_spaces
 from hpo.errors import HpoError, UsageError
 from hpo.ledger.draws import Accept, Draws, anything
 from hpo.ledger.migrations import read_spec
+from hpo.ledger.fence import Fence
 from hpo.ledger.records import Assignment, Ending, Place, TrialRecord, as_record, as_row, from_row, rows_of
 from hpo.ledger.storage import connect, missing_sqlite_file, opening, patient
 from hpo.spec import RunOptions, StudySpec, differences
@@ -36,6 +37,7 @@ class Ledger:
         - A trial leaves RUNNING once, by `finish`, for COMPLETE, PRUNED or FAIL. `intend` writes that end before the
           epoch that it follows, so that `adopt_interrupted` can complete what a kill cut short.
         - Whatever writes is repeated while the database is away, and bears that.
+        - Once it is a process's `own`, nothing of another process's is written until that owns it too.
         - What the sampler draws follows from the study's seed, the trial's number and the trials that ended before.
     """
 
@@ -51,10 +53,34 @@ class Ledger:
         self._begun: FrozenTrial | None = None
         self._draws: Draws | None = None
         self._unsure = False
-        self._micro_batches: dict[str, int] = dict(study.user_attrs.get(_MICRO_BATCHES, {}))
+        self._fence = Fence(storage, study._study_id, self.name)
+        self._read()
+
+    def _read(self) -> None:
+        self._micro_batches: dict[str, int] = dict(self._study.user_attrs.get(_MICRO_BATCHES, {}))
         self._n_trials = len(self._frozen())
 
     # -- the study ---------------------------------------------------------------------------------------------
+
+    @patient
+    def own(self, hold: Callable[[], None] = lambda: None) -> None:
+        """Become the study's only writer, whose lock the caller holds, and see what any earlier one wrote.
+
+        Args:
+            hold: Called before anything is written, to make sure that the lock is still held.
+        """
+        self.hold = hold
+        self._fence.stamp()
+        self._read()
+
+    @patient
+    def check_owner(self) -> None:
+        """Make sure that the study is still this process's, if it ever was.
+
+        Raises:
+            HpoError: Another process owns it now, or has deleted it.
+        """
+        self._fence.look()
 
     @property
     def run_options(self) -> RunOptions:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.errors import HpoError
+from hpo.ledger.fence import this_process
 from hpo.ledger.storage import opening
 
 _TAKE = "SELECT pg_try_advisory_lock(hashtextextended(:study, 0))"
@@ -28,7 +29,8 @@ def only_writer(path: Path, study: str, url: str) -> Iterator[Callable[[], None]
 
     Yields:
         What makes sure that the database's lock is still held, and takes it again if its connection broke; it raises
-        HpoError if another process was faster. To be called before anything is written.
+        HpoError if another process was faster. To be called before anything is written. Another process may have held
+        it in between: that is for `Fence` to find.
 
     Raises:
         HpoError: Another process holds one of them; the message names it.
@@ -59,10 +61,9 @@ def _file_lock(path: Path, study: str) -> Iterator[None]:
 
 @contextmanager
 def _postgres_lock(url: str, study: str) -> Iterator[Callable[[], None]]:
-    me = f"process {os.getpid()} on {socket.gethostname()}"
     with opening(url):
         engine = create_engine(
-            url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args={"application_name": me}
+            url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args={"application_name": this_process()}
         )
         connection = _take(engine.connect(), study)
 

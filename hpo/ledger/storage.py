@@ -38,6 +38,9 @@ class Stored(Protocol):
     def hold(self) -> Callable[[], None]:
         """Called before anything is written, to make sure that nobody else does."""
 
+    def check_owner(self) -> None:
+        """Raise HpoError where another process has taken over or deleted what is stored."""
+
 
 def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
     """Open the database at `url`, an SQLAlchemy address.
@@ -87,7 +90,8 @@ def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
     """Call `method` again while its database is away; it must bear being called again after it got through in part.
 
     Raises:
-        HpoError: The database was away for `OUTAGE_WAIT_S`, or is full, read-only or damaged.
+        HpoError: The database was away for `OUTAGE_WAIT_S`, or is full, read-only or damaged, or another process has
+            taken over what is stored.
     """
 
     @functools.wraps(method)
@@ -109,6 +113,10 @@ def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
                         f"the database was away for {OUTAGE_WAIT_S} s ({reason}); `hpo resume` once it is back."
                     ) from error
                 time.sleep(_RETRY_S)
+            except KeyError:
+                # So Optuna says that a study or trial is not there, which another process may have deleted.
+                self.check_owner()
+                raise
             else:
                 if since is not None:
                     logger.warning("the database is back after %.0f s", time.monotonic() - since)

@@ -3,9 +3,9 @@
 import shutil
 
 from hpo.ledger import ledger
-from hpo.ledger.lock import only_writer
 from hpo.machines.checkpoints import CheckpointPlace
 from hpo.paths import StudyPaths
+from hpo.studies.owner import owned
 
 
 def delete(url: str, paths: StudyPaths) -> None:
@@ -15,10 +15,8 @@ def delete(url: str, paths: StudyPaths) -> None:
         UsageError: There is no such study.
         HpoError: It is being run.
     """
-    study = ledger.open_study(url, paths.name)
-    options, name = study.run_options, study.checkpoint_folder
-    paths.folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(paths.lock, paths.name, url):
+    with owned(paths, url) as study:
+        options, name = study.run_options, study.checkpoint_folder
         ledger.delete(url, paths.name)
         shutil.rmtree(paths.folder)
     # Of a study that was interrupted; what other machines or a bucket keep of it is out of this machine's hands.

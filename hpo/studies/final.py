@@ -45,6 +45,7 @@ class TestedModel:
 def conclude(run: StudyRun, chosen: TrialRecord, on: RetrainOn, models: Sequence[TestedModel]) -> None:
     """Write a study's final folder, of the first of `models`, and its ledger's record of all of them."""
     result = _result(run.ledger, chosen, on, models, run.paths)
+    run.ledger.check_owner()
     _write(run.paths, run.ledger, chosen, models[0], result)
     run.ledger.final = result
 

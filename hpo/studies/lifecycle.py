@@ -12,7 +12,6 @@ from typing import Any
 from hpo.errors import HpoError, UsageError
 from hpo.interrupts import Interruption, stoppable
 from hpo.ledger import ledger as ledgers
-from hpo.ledger.ledger import Ledger
 from hpo.ledger.lock import only_writer
 from hpo.ledger.records import count_states
 from hpo.ledger.storage import missing_sqlite_file
@@ -21,6 +20,7 @@ from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths, command
 from hpo.spec import NewStudy, RetrainOn, RunOptions
 from hpo.studies.export import replace_text, write_study_files
+from hpo.studies.owner import owned, remove_if_unused
 from hpo.studies.readiness import Opened, forget_checkpoints, make_ready, modules_of
 from hpo.studies.retrain import begin_retrain, finish_retrains, needs_retrain, nothing_to_retrain
 from hpo.tune.trials import StudyRun
@@ -67,7 +67,7 @@ def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url
                 paths.folder.mkdir(parents=True, exist_ok=True)
                 hold = locks.enter_context(only_writer(paths.lock, paths.name, url))
                 ledger = ledgers.create(url, paths.name, new.spec, options, new.splits)
-                ledger.hold = hold
+                ledger.own(hold)
                 replace_text(paths.splits, new.listing)
                 opened.append(Opened(ledger, options, paths))
             try:
@@ -77,50 +77,47 @@ def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url
                 raise
     finally:
         for _, paths in asked:
-            _remove_if_unused(paths)
+            remove_if_unused(paths)
 
 
-def resume(studies: Sequence[tuple[Ledger, StudyPaths]], url: str, *, trials: int | None, address: str | None) -> Ended:
+def resume(studies: Sequence[StudyPaths], url: str, *, trials: int | None, address: str | None) -> Ended:
     """Go on with studies as they were run last, but for a higher target or another address where these are given.
 
     Raises:
         UsageError: `trials` is lower than what a study has, or the studies were run in different ways.
         InterruptedStudy: The user stopped it.
     """
-    wanted = [_changed(ledger.run_options, trials=trials, address=address) for ledger, _ in studies]
-    for (ledger, _), options in zip(studies, wanted, strict=True):
-        _refuse_to_mix(studies[0][0].name, wanted[0], ledger.name, options)
-        if trials is not None and trials < ledger.n_trials:
-            raise UsageError(f"study {ledger.name} has {ledger.n_trials} trials already; --trials can only raise that.")
     with ExitStack() as locks:
         opened = []
-        for (ledger, paths), options in zip(studies, wanted, strict=True):
-            paths.folder.mkdir(parents=True, exist_ok=True)
-            ledger.hold = locks.enter_context(only_writer(paths.lock, ledger.name, url))
-            ledger.run_options = options
-            opened.append(Opened(ledger, options, paths))
+        for paths in studies:
+            ledger = locks.enter_context(owned(paths, url))
+            opened.append(Opened(ledger, _changed(ledger.run_options, trials=trials, address=address), paths))
+        for one in opened:
+            _refuse_to_mix(opened[0], one)
+            if trials is not None and trials < one.ledger.n_trials:
+                raise UsageError(
+                    f"study {one.ledger.name} has {one.ledger.n_trials} trials already; --trials can only raise that."
+                )
+        for one in opened:
+            one.ledger.run_options = one.options
         return _go(opened)
 
 
-def retrain_again(
-    ledger: Ledger, paths: StudyPaths, url: str, *, seeds: int, top: int, on: RetrainOn, address: str | None
-) -> Ended:
+def retrain_again(paths: StudyPaths, url: str, *, seeds: int, top: int, on: RetrainOn, address: str | None) -> Ended:
     """Retrain a study's best configuration once more.
 
     Raises:
         HpoError: It failed.
     """
     begun = time.monotonic()
-    paths.folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(paths.lock, ledger.name, url) as hold:
-        ledger.hold = hold
+    with owned(paths, url) as ledger:
         opened = Opened(ledger, _changed(ledger.run_options, address=address), paths)
         with _running([opened], command("retrain", [paths])) as (runs, placement, interruption):
             retraining = begin_retrain(runs[0], placement, seeds=seeds, top=top, on=on)
             finish_retrains([retraining], interruption.check)
-    if retraining.failure is not None:
-        raise retraining.failure
-    return Ended([summarise(ledger, time.monotonic() - begun)], [])
+        if retraining.failure is not None:
+            raise retraining.failure
+        return Ended([summarise(ledger, time.monotonic() - begun)], [])
 
 
 def _go(opened: Sequence[Opened]) -> Ended:
@@ -185,16 +182,18 @@ def _changed(options: RunOptions, **changes: Any) -> RunOptions:
     return options.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 
-def _refuse_to_mix(first: str, mine: RunOptions, other: str, theirs: RunOptions) -> None:
+def _refuse_to_mix(first: Opened, other: Opened) -> None:
     """Studies that run together run on the same machines, in the same way.
 
     Raises:
         UsageError: They were run in different ways; the message names them.
     """
+    mine, theirs = first.options, other.options
     differing = [option for name, option in _SAME.items() if getattr(mine, name) != getattr(theirs, name)]
     if differing:
         raise UsageError(
-            f"studies {first} and {other} were run with different {', '.join(differing)}; resume one after the other."
+            f"studies {first.ledger.name} and {other.ledger.name} were run with different {', '.join(differing)};"
+            " resume one after the other."
         )
 
 
@@ -212,10 +211,3 @@ def _forget_unbegun(opened: Sequence[Opened], url: str, is_first: bool) -> None:
         Path(url.removeprefix("sqlite:///")).unlink(missing_ok=True)
         with suppress(OSError):
             opened[0].paths.studies.rmdir()
-
-
-def _remove_if_unused(paths: StudyPaths) -> None:
-    """Leave no folder behind where the study could not be created."""
-    names = [study.name for study in paths.folder.iterdir()] if paths.folder.exists() else []
-    if set(names) <= {paths.lock.name}:
-        shutil.rmtree(paths.folder, ignore_errors=True)

@@ -30,6 +30,7 @@ def test_curves_that_say_not_where_their_epochs_ran_are_read(url: str) -> None:
 
 def test_an_interrupted_trial_goes_on_and_says_where_from_then_on(url: str) -> None:
     ledger = ledgers.open_study(url, "interrupted")
+    ledger.own()
     (left,) = ledger.adopt_interrupted()
     trial = ledger.ask()
 

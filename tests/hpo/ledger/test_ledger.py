@@ -1,7 +1,10 @@
 """The ledger's promises, on SQLite and on PostgreSQL: each epoch once, each end once, interrupted trials adopted."""
 
 import math
+import os
 import secrets
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ray.tune.experiment import Trial
+from sqlalchemy import NullPool, create_engine, event, text
 
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 from hpo.ledger import ledger as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import best_records
@@ -23,7 +27,16 @@ from tests.makers import SPACE, epoch, report, study_spec
 def opened(url: str, name: str = "study", **changes: Any) -> Ledger:
     """Open the study as a new process would."""
     ledger = ledgers.create(url, name, study_spec(**changes), RunOptions(trials=10), {"train": 1})
+    ledger.own()
     return ledger
+
+
+def dump(url: str) -> list[Any]:
+    """Return all that the database holds of studies and trials, but for the order."""
+    kept = ("study_user_attributes", "trials", "trial_user_attributes", "trial_values", "trial_intermediate_values")
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        rows = [tuple(row) for name in kept for row in connection.execute(text(f"SELECT * FROM {name}"))]
+    return sorted(rows, key=repr)
 
 
 def test_an_interrupted_trial_is_adopted_with_its_number_parameters_and_epochs(url: str) -> None:
@@ -105,6 +118,79 @@ def test_any_text_of_an_error_is_kept(url: str) -> None:
     (record,) = opened(url).records()
 
     assert (record.state, record.error) == ("PRUNED", text)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda ledger: report(ledger, 0, epoch(2)),
+        lambda ledger: ledger.intend(0, "PRUNED", epoch=2),
+        lambda ledger: ledger.finish(0, "COMPLETE"),
+        lambda ledger: ledger.remember_micro_batch(0, 4),
+        lambda ledger: ledger.note_memory(0, estimated_gb=1.0, measured_gb=2.0),
+        lambda ledger: ledger.ask(),
+        lambda ledger: ledger.count_test_look(),
+        lambda ledger: setattr(ledger, "final", {"test_accuracy": 1.0}),
+        lambda ledger: setattr(ledger, "run_options", RunOptions(trials=99)),
+    ],
+    ids=["report", "intend", "finish", "micro_batch", "memory", "ask", "test_look", "final", "run_options"],
+)
+def test_a_writer_whose_study_another_took_over_writes_nothing(write: Callable[[Ledger], Any], url: str) -> None:
+    first = opened(url)
+    report(first, first.ask().number, epoch(1))
+    opened(url)
+    before = dump(url)
+
+    with pytest.raises(HpoError, match=f"study study was taken over by process {os.getpid()} on ") as caught:
+        write(first)
+
+    assert len(str(caught.value).splitlines()) == 1
+    assert "`hpo resume study` continues" in str(caught.value)
+    assert dump(url) == before
+
+
+def test_a_take_over_between_look_and_write_is_found(url: str) -> None:
+    first = opened(url)
+    trial = first.ask().number
+    report(first, trial, epoch(1))
+    second = ledgers.open_study(url, "study")
+    first.hold = second.own
+
+    with pytest.raises(HpoError, match="was taken over"):
+        report(first, trial, epoch(2))
+
+    assert [len(record.curve) for record in second.records()] == [1]
+
+
+def test_a_write_is_waited_for_by_a_take_over_and_seen_by_it(url: str) -> None:
+    first, second = opened(url), ledgers.open_study(url, "study")
+    engine = first._storage._backend.engine  # type: ignore[attr-defined]
+    taker = threading.Thread(target=second.own)
+    stamped: list[bool] = []
+
+    def take_over_behind_the_look(*execution: Any) -> None:
+        if not stamped and execution[-2].isinsert:
+            taker.start()
+            taker.join(0.5)
+            stamped.append(not taker.is_alive())
+
+    event.listen(engine, "after_cursor_execute", take_over_behind_the_look)
+    trial = first.ask().number
+    taker.join(60)
+
+    assert stamped == [False]
+    assert second.n_trials == 1
+    with pytest.raises(HpoError, match="was taken over"):
+        report(first, trial, epoch(1))
+
+
+def test_a_writer_whose_study_was_deleted_says_so(url: str) -> None:
+    first = opened(url)
+    trial = first.ask().number
+    ledgers.delete(url, "study")
+
+    with pytest.raises(HpoError, match="study study was deleted while it ran here"):
+        report(first, trial, epoch(1))
 
 
 def test_the_machines_of_a_trial_that_moved_are_all_kept(url: str) -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_a_database_that_goes_away_is_waited_for(tmp_path: Path, caplog: pytest.
         only_writer(tmp_path / ".lock", "away", server.url) as hold,
     ):
         ledger = opened(server.url, "away")
-        ledger.hold = hold
+        ledger.own(hold)
         trial = ledger.ask().number
         for step in (
             lambda: report(ledger, trial, epoch(1)),
@@ -90,16 +91,33 @@ def test_a_database_that_goes_away_is_waited_for(tmp_path: Path, caplog: pytest.
     assert "the database is back" in caplog.text
 
 
+@pytest.mark.parametrize("ended", [False, True])
 @needs_postgres
-def test_a_study_that_another_process_took_while_the_database_was_away_is_left_to_it(tmp_path: Path) -> None:
+def test_a_study_that_another_process_took_while_the_database_was_away_is_left_to_it(
+    ended: bool, tmp_path: Path
+) -> None:
     with postgres_server(tmp_path) as server, only_writer(tmp_path / "a.lock", "study", server.url) as hold:
         ledger = opened(server.url, "study")
-        ledger.hold = hold
+        ledger.own(hold)
         trial = ledger.ask().number
         server.stop()
         server.start()
-        with only_writer(tmp_path / "b.lock", "study", server.url), pytest.raises(HpoError, match="is being run by"):
-            report(ledger, trial, epoch(1))
+        with ExitStack() as others:
+            others.enter_context(only_writer(tmp_path / "b.lock", "study", server.url))
+            theirs = opened(server.url, "study")
+            theirs.own()
+            theirs.adopt_interrupted()
+            report(theirs, theirs.ask().number, epoch(1, 0.25))
+            if ended:
+                others.close()
+
+            with pytest.raises(HpoError, match="was taken over by process" if ended else "is being run by") as caught:
+                report(ledger, trial, epoch(1, 0.75))
+
+        (record,) = opened(server.url, "study").records()
+
+    assert len(str(caught.value).splitlines()) == 1
+    assert [result.val_accuracy for result in record.curve] == [0.25]
 
 
 def test_a_read_only_database_is_told_at_once(tmp_path: Path) -> None:

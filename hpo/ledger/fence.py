@@ -1,0 +1,85 @@
+"""The fence: a study is the process's that stamped it last, and each transaction that writes looks at the stamp."""
+
+import json
+import os
+import secrets
+import socket
+from typing import Any
+
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import Connection, column, event, select, table
+
+from hpo.errors import HpoError
+
+_KEY = "owner"
+_STAMPS = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
+
+
+class Fence:
+    """Lets one process write a study: the one that stamped it last.
+
+    A lock keeps a second process out while it is held, but PostgreSQL frees one whose connection broke, and its holder
+    may find out late. Therefore each statement that writes is followed, in its own transaction, by a look at the
+    stamp, and the transaction is undone where that is no longer ours. SQLite has locked the database by then, and
+    PostgreSQL keeps the stamp locked until the transaction ends, so no other stamp comes between look and commit:
+    what a process writes after another has stamped the study is never there. What it wrote before, the other reads,
+    since it reads after it stamped.
+    """
+
+    def __init__(self, storage: BaseStorage, study_id: int, study: str) -> None:
+        self._storage = storage
+        self._study_id = study_id
+        self._study = study
+        self._mine: dict[str, str] | None = None
+        self._query = select(_STAMPS.c.value_json).where(_STAMPS.c.study_id == study_id, _STAMPS.c.key == _KEY)
+        # SQLite has no such clause, and SQLAlchemy leaves it out there.
+        self._query = self._query.with_for_update(read=True)
+
+    def stamp(self) -> None:
+        """Make the study this process's; whoever stamped it before writes nothing more."""
+        engine = _database(self._storage).engine
+        if self._mine is None:
+            event.listen(engine, "after_cursor_execute", self._after_statement)
+        self._mine = None
+        mine = {"token": secrets.token_hex(16), "process": this_process()}
+        self._storage.set_study_user_attr(self._study_id, _KEY, mine)
+        self._mine = mine
+
+    def look(self) -> None:
+        """Make sure that the study is still this process's.
+
+        Raises:
+            HpoError: Another process has stamped or deleted it since.
+        """
+        with _database(self._storage).engine.connect() as connection:
+            self._look(connection)
+
+    def _after_statement(self, connection: Connection, *execution: Any) -> None:
+        context = execution[-2]
+        if context.isinsert or context.isupdate or context.isdelete:
+            self._look(connection)
+
+    def _look(self, connection: Connection) -> None:
+        if self._mine is None:
+            return
+        stored = connection.execute(self._query).scalar()
+        found = None if stored is None else json.loads(stored)
+        if found is None:
+            raise HpoError(f"study {self._study} was deleted while it ran here: nothing more was written.")
+        if found != self._mine:
+            raise HpoError(
+                f"study {self._study} was taken over by {found['process']}, so nothing more was written here;"
+                f" once that has ended, `hpo resume {self._study}` continues."
+            )
+
+
+def this_process() -> str:
+    """Return the name by which other processes are told of this one."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _database(storage: BaseStorage) -> RDBStorage:
+    """The database below Optuna's cache of ended trials."""
+    backend = getattr(storage, "_backend", storage)
+    assert isinstance(backend, RDBStorage)
+    return backend
