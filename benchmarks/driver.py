@@ -16,7 +16,7 @@ from ray import tune
 
 import search_spaces
 from hpo.interrupts import Interruption
-from hpo.ledger import ledger as ledgers
+from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import Assignment
 from hpo.machines.checkpoints import CheckpointPlace

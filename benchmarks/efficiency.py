@@ -19,7 +19,7 @@ import search_spaces
 from benchmarks.driver import Clock
 from benchmarks.study import configurations, write_digits, write_space, write_weights
 from hpo.interrupts import Interruption
-from hpo.ledger import ledger as ledgers
+from hpo.ledger import studies as ledgers
 from hpo.ledger.records import Assignment
 from hpo.machines.checkpoints import CheckpointPlace
 from hpo.machines.placement import place

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
-from hpo.ledger import ledger as ledgers
+from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.spec import RunOptions, SearchConfig, StudySpec
 from trainables.config import DataConfig, EpochResult, ModelConfig

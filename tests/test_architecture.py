@@ -15,6 +15,7 @@ PACKAGES = ("hpo", "search_spaces", "trainables")
 LAYERS = (
     {"hpo/cli"},
     {"hpo/studies"},
+    {"hpo/final"},
     {"hpo/views", "hpo/tune"},
     {"hpo/ledger", "hpo/machines"},
     {"hpo"},
@@ -26,13 +27,13 @@ LAYERS = (
 
 FENCES = {
     "optuna": {"hpo/ledger", "search_spaces"},
-    "ray": {"hpo/tune", "hpo/machines", "hpo/studies/retrain.py", "hpo/studies/readiness.py", "hpo/studies/doctor.py"},
+    "ray": {"hpo/tune", "hpo/machines", "hpo/final", "hpo/studies/readiness.py", "hpo/studies/doctor.py"},
     "torch": {"trainables", "hpo/tune/worker.py", "hpo/machines/nodes.py"},
     "typer": {"hpo/cli"},
     "rich": {"hpo/cli", "hpo/views"},
     "matplotlib": {"hpo/views"},
     "hpo": {"hpo"},
-    "trainables.training.held_out_evaluation": {"hpo/studies/retrain.py"},
+    "trainables.training.held_out_evaluation": {"hpo/final/retrain.py"},
     "trainables.data.held_out": {"hpo/studies/preflight.py", "trainables/training/held_out_evaluation.py"},
 }
 """Where alone a module is imported: a room with all that lies below it, or a file."""
@@ -86,6 +87,13 @@ def test_what_is_private_of_ray_is_in_one_module() -> None:
     users = {str(path) for path in MODULES if private.search((ROOT / path).read_text(encoding="utf-8"))}
 
     assert users == {"hpo/machines/ray_private.py"}
+
+
+def test_what_is_private_of_optuna_is_in_one_module() -> None:
+    private = re.compile(r"\b(study|trial)\._[a-z]|\._(study_id|trial_id|backend)\b")
+    users = {str(path) for path in MODULES if private.search((ROOT / path).read_text(encoding="utf-8"))}
+
+    assert users == {"hpo/ledger/optuna_private.py"}
 
 
 def test_no_module_imports_itself_by_a_circle() -> None:

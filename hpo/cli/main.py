@@ -82,7 +82,7 @@ def run(
     names = study_paths.study_names(backbone, data.dataset, study)
 
     import search_spaces
-    from hpo.ledger.ledger import recorded_spec
+    from hpo.ledger.studies import recorded_spec
     from hpo.studies.lifecycle import start
     from hpo.studies.new import new_study
     from trainables.config import DataConfig, ModelConfig
@@ -133,7 +133,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show all studies, or one."""
-    from hpo.ledger.ledger import list_studies, open_study
+    from hpo.ledger.studies import list_studies, open_study
     from hpo.views import tables
     from hpo.views.summary import summarise, summary
 
@@ -189,7 +189,7 @@ def export(
     located: Located,
 ) -> None:
     """Print the best configurations of a study."""
-    from hpo.ledger.ledger import open_study
+    from hpo.ledger.studies import open_study
     from hpo.studies import export as exports
 
     text = exports.export(open_study(located.url, study), form, top)
@@ -211,7 +211,7 @@ def dashboard(
     located: Located,
 ) -> None:
     """Watch studies in optuna-dashboard, also while they run."""
-    from hpo.ledger.ledger import open_study
+    from hpo.ledger.studies import open_study
     from hpo.studies.dashboard import serve
 
     page = open_study(located.url, study).dashboard_path if study is not None else ""
@@ -244,7 +244,7 @@ def delete(
     located: Located,
 ) -> None:
     """Delete a study: its trials, its models, its folder."""
-    from hpo.ledger.ledger import open_study
+    from hpo.ledger.studies import open_study
     from hpo.studies.delete import delete as remove
 
     files = located.paths(study)

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
 from hpo.errors import NothingFitsError
+from hpo.ledger.optuna_private import storage_of, study_id, trial_id
 from hpo.spec import Sampler, StudySpec
 from search_spaces import SearchSpace
 from trainables.seeds import stream
@@ -27,7 +28,7 @@ Accept = Callable[[dict[str, Any]], bool]
 """Whether a configuration can be run at all."""
 
 
-def anything(_params: dict[str, Any]) -> bool:
+def accept_all(_params: dict[str, Any]) -> bool:
     """Accept a configuration, whatever it is."""
     return True
 
@@ -46,7 +47,7 @@ class Draws:
         self._study = optuna.create_study(direction="maximize")
         self._ids: dict[int, int] = {}
         for trial in (*_best(trials[: self._first]), *trials[self._first :]):
-            self._ids[trial.number] = self._study._storage.create_new_trial(self._study._study_id, _slim(trial))
+            self._ids[trial.number] = storage_of(self._study).create_new_trial(study_id(self._study), _slim(trial))
 
     def covers(self, number: int) -> bool:
         """Return whether trial `number` can be drawn here; if not, it is time for a new copy."""
@@ -56,7 +57,7 @@ class Draws:
         """Return what the sampler sees, the oldest first."""
         return self._study.get_trials(deepcopy=False)
 
-    def draw(self, number: int, accept: Accept = anything) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    def draw(self, number: int, accept: Accept = accept_all) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         """Return the parameters of trial `number` and what they were drawn from; the same when asked again.
 
         Raises:
@@ -64,7 +65,7 @@ class Draws:
         """
         if number not in self._ids:
             self._ids[number] = self._draw(number, accept)
-        frozen = self._study._storage.get_trial(self._ids[number])
+        frozen = storage_of(self._study).get_trial(self._ids[number])
         return frozen.params, frozen.distributions
 
     def _draw(self, number: int, accept: Accept) -> int:
@@ -75,7 +76,7 @@ class Draws:
             trial = self._study.ask()
             search_spaces.suggest(self._space, trial)
             if accept(trial.params):
-                return int(trial._trial_id)
+                return trial_id(trial)
             # A sampler learns nothing from a failed trial, so that what was refused leaves no trace.
             self._study.tell(trial, state=TrialState.FAIL)
         raise NothingFitsError(
@@ -86,13 +87,13 @@ class Draws:
     def report(self, number: int, epoch: int, value: float) -> None:
         """Let the sampler know an epoch of a trial."""
         if number in self._ids:
-            self._study._storage.set_trial_intermediate_value(self._ids[number], epoch, value)
+            storage_of(self._study).set_trial_intermediate_value(self._ids[number], epoch, value)
 
     def finish(self, number: int, state: TrialState, value: float | None) -> None:
         """Let the sampler know the end of a trial."""
         if number in self._ids:
             values = None if value is None else [value]
-            self._study._storage.set_trial_state_values(self._ids[number], state, values)
+            storage_of(self._study).set_trial_state_values(self._ids[number], state, values)
 
 
 def _best(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:

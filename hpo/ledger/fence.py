@@ -6,10 +6,11 @@ import secrets
 import socket
 from typing import Any
 
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from sqlalchemy import Connection, column, event, select, table
 
 from hpo.errors import HpoError
+from hpo.ledger.optuna_private import engine_of
 
 _KEY = "owner"
 _STAMPS = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
@@ -28,7 +29,7 @@ class Fence:
 
     def __init__(self, storage: BaseStorage, study_id: int, study: str) -> None:
         self._storage = storage
-        self._study_id = study_id
+        self._key = study_id
         self._study = study
         self._mine: dict[str, str] | None = None
         self._query = select(_STAMPS.c.value_json).where(_STAMPS.c.study_id == study_id, _STAMPS.c.key == _KEY)
@@ -37,12 +38,12 @@ class Fence:
 
     def stamp(self) -> None:
         """Make the study this process's; whoever stamped it before writes nothing more."""
-        engine = _database(self._storage).engine
+        engine = engine_of(self._storage)
         if self._mine is None:
             event.listen(engine, "after_cursor_execute", self._after_statement)
         self._mine = None
         mine = {"token": secrets.token_hex(16), "process": this_process()}
-        self._storage.set_study_user_attr(self._study_id, _KEY, mine)
+        self._storage.set_study_user_attr(self._key, _KEY, mine)
         self._mine = mine
 
     def look(self) -> None:
@@ -51,7 +52,7 @@ class Fence:
         Raises:
             HpoError: Another process has stamped or deleted it since.
         """
-        with _database(self._storage).engine.connect() as connection:
+        with engine_of(self._storage).connect() as connection:
             self._look(connection)
 
     def _after_statement(self, connection: Connection, *execution: Any) -> None:
@@ -76,10 +77,3 @@ class Fence:
 def this_process() -> str:
     """Return the name by which other processes are told of this one."""
     return f"process {os.getpid()} on {socket.gethostname()}"
-
-
-def _database(storage: BaseStorage) -> RDBStorage:
-    """The database below Optuna's cache of ended trials."""
-    backend = getattr(storage, "_backend", storage)
-    assert isinstance(backend, RDBStorage)
-    return backend

@@ -4,7 +4,6 @@ States are Optuna's own. A trial that was interrupted stays RUNNING and is adopt
 parameters, going on from its checkpoint.
 """
 
-import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +15,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
 from hpo.errors import HpoError, UsageError
-from hpo.ledger.draws import Accept, Draws, anything
-from hpo.ledger.migrations import read_spec
+from hpo.ledger.draws import Accept, Draws, accept_all
 from hpo.ledger.fence import Fence
+from hpo.ledger.migrations import read_spec
+from hpo.ledger.optuna_private import study_id, trial_id
 from hpo.ledger.records import Assignment, Ending, Place, TrialRecord, as_record, as_row, from_row, rows_of
-from hpo.ledger.storage import connect, missing_sqlite_file, opening, patient
-from hpo.spec import RunOptions, StudySpec, differences
+from hpo.ledger.storage import patient
+from hpo.spec import RunOptions, StudySpec
 from trainables.config import EpochResult
 
-_SPEC, _RUN, _SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
-_MICRO_BATCHES, _KEY = "micro_batches", "key"
+SPEC, RUN, SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
+_MICRO_BATCHES, KEY = "micro_batches", "key"
 _BEST_EPOCH, _ENDING = "best_epoch", "ending"
 
 
@@ -46,14 +46,14 @@ class Ledger:
         self._storage = storage
         self.name = study.study_name
         self.hold: Callable[[], None] = lambda: None
-        self.spec = _stored_spec(study)
+        self.spec = stored_spec(study)
         self.space = search_spaces.from_dict(self.spec.search.space, f"study {self.name}")
         self._open: dict[int, _OpenTrial] = {}
         self._interrupted: deque[FrozenTrial] = deque()
         self._begun: FrozenTrial | None = None
         self._draws: Draws | None = None
         self._unsure = False
-        self._fence = Fence(storage, study._study_id, self.name)
+        self._fence = Fence(storage, study_id(study), self.name)
         self._read()
 
     def _read(self) -> None:
@@ -85,23 +85,23 @@ class Ledger:
     @property
     def run_options(self) -> RunOptions:
         """How the study was run last."""
-        return RunOptions.model_validate(self._study.user_attrs[_RUN])
+        return RunOptions.model_validate(self._study.user_attrs[RUN])
 
     @run_options.setter
     @patient
     def run_options(self, options: RunOptions) -> None:
-        self._study.set_user_attr(_RUN, options.model_dump())
+        self._study.set_user_attr(RUN, options.model_dump())
 
     @property
     def checkpoint_folder(self) -> str:
         """The name of the study's folder where it shares a place for checkpoints with others, maybe of its name."""
         # Two colons in a URL begin another one.
-        return f"{self.name.replace('::', '--')}-{self._study.user_attrs[_KEY]}"
+        return f"{self.name.replace('::', '--')}-{self._study.user_attrs[KEY]}"
 
     @property
     def splits(self) -> dict[str, Any]:
         """The summary of the splits that was recorded when the study was created."""
-        return dict(self._study.user_attrs[_SPLITS])
+        return dict(self._study.user_attrs[SPLITS])
 
     @property
     def test_looks(self) -> int:
@@ -144,7 +144,7 @@ class Ledger:
     @property
     def dashboard_path(self) -> str:
         """The study's page in optuna-dashboard, below its address."""
-        return f"dashboard/studies/{self._study._study_id}"
+        return f"dashboard/studies/{study_id(self._study)}"
 
     # -- its trials --------------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Ledger:
         return [as_record(trial) for trial in self._interrupted]
 
     @patient
-    def ask(self, accept: Accept = anything) -> Assignment:
+    def ask(self, accept: Accept = accept_all) -> Assignment:
         """Return the next trial: an interrupted one, then one that the space wants tried first, then a sampled one.
 
         What `accept` refuses of the latter two is never started: another is drawn in its place.
@@ -225,9 +225,11 @@ class Ledger:
             self._set(opened, "host", host)
             self._set(opened, "device", device)
             opened.place = place
+        if result.val_predictions:
+            self._set(opened, "val_predictions", result.val_predictions)
         # The value goes last: an epoch counts as reported once Optuna has its value.
         self._set(opened, "curve", rows)
-        self._storage.set_trial_intermediate_value(opened.trial._trial_id, result.epoch, result.val_accuracy)
+        self._storage.set_trial_intermediate_value(trial_id(opened.trial), result.epoch, result.val_accuracy)
         opened.rows = rows
         if self._draws is not None:
             self._draws.report(number, result.epoch, result.val_accuracy)
@@ -258,7 +260,7 @@ class Ledger:
         del self._open[number]
 
     def _set(self, opened: "_OpenTrial", key: str, value: Any) -> None:
-        self._storage.set_trial_user_attr(opened.trial._trial_id, key, value)
+        self._storage.set_trial_user_attr(trial_id(opened.trial), key, value)
 
     def _begin(self, accept: Accept) -> FrozenTrial:
         """Create the next trial, whole or not at all, unless a connection broke after the database had created it."""
@@ -272,9 +274,9 @@ class Ledger:
         params, distributions = self._draws.draw(self._n_trials, accept)
         template = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
         self._unsure = True
-        trial_id = self._storage.create_new_trial(self._study._study_id, template)
+        created = self._storage.create_new_trial(study_id(self._study), template)
         self._unsure = False
-        self._begun = self._storage.get_trial(trial_id)
+        self._begun = self._storage.get_trial(created)
         return self._begun
 
     def _frozen(self) -> list[FrozenTrial]:
@@ -296,108 +298,13 @@ class _OpenTrial:
     """Whether its end is written down."""
 
 
-def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: dict[str, Any]) -> Ledger:
-    """Create study `name`, or open it where it exists with the same specification.
+def stored_spec(study: optuna.Study) -> StudySpec:
+    """Return the specification that a study carries.
 
     Raises:
-        UsageError: The study exists with another specification; the message names each difference.
-        HpoError: The database cannot be used.
+        UsageError: It carries none: hpo did not make it.
     """
-    storage = connect(url)
-    with opening(url):
-        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        # A study without a specification and without trials is one whose creation was cut short.
-        if _SPEC not in study.user_attrs and not study.get_trials(deepcopy=False):
-            study.set_user_attr(_KEY, secrets.token_hex(4))
-            study.set_user_attr(_SPLITS, splits)
-            study.set_user_attr(_RUN, options.model_dump())
-            study.set_user_attr(_SPEC, spec.model_dump(mode="json"))
-        ledger = Ledger(study, storage)
-    _refuse_another(ledger, spec)
-    ledger.run_options = options.model_copy(update={"trials": max(options.trials, ledger.n_trials)})
-    return ledger
-
-
-def check(url: str, name: str, spec: StudySpec) -> None:
-    """Make sure that study `name` can be created, or exists with the same specification; nothing is written.
-
-    Raises:
-        UsageError: The study exists with another specification; the message names each difference.
-        HpoError: The database cannot be used.
-    """
-    if missing_sqlite_file(url):
-        return
-    storage = connect(url)
-    with opening(url):
-        if name in _names(storage):
-            study = optuna.load_study(study_name=name, storage=storage)
-            if _SPEC in study.user_attrs or study.get_trials(deepcopy=False):
-                _refuse_another(Ledger(study, storage), spec)
-
-
-def recorded_spec(url: str, name: str) -> StudySpec | None:
-    """Return the specification of study `name`; None: there is no such study yet."""
-    if missing_sqlite_file(url):
-        return None
-    storage = connect(url)
-    with opening(url):
-        if name not in _names(storage):
-            return None
-        study = optuna.load_study(study_name=name, storage=storage)
-        return _stored_spec(study) if _SPEC in study.user_attrs else None
-
-
-def open_study(url: str, name: str) -> Ledger:
-    """Open study `name`.
-
-    Raises:
-        UsageError: There is no such study.
-        HpoError: The database cannot be used.
-    """
-    storage = connect(url, must_exist=True)
-    with opening(url):
-        names = _names(storage)
-        if name not in names:
-            known = ", ".join(sorted(names)) or "none yet"
-            raise UsageError(f"there is no study {name}; the studies here are: {known}.")
-        return _load(storage, name)
-
-
-def list_studies(url: str) -> list[Ledger]:
-    """Return all studies of the database that hpo made, by name; none where there is no database yet."""
-    if missing_sqlite_file(url):
-        return []
-    storage = connect(url)
-    with opening(url):
-        studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(_names(storage))]
-        return [Ledger(study, storage) for study in studies if _SPEC in study.user_attrs]
-
-
-def delete(url: str, name: str) -> None:
-    """Delete study `name` and its trials from the database."""
-    optuna.delete_study(study_name=name, storage=connect(url, must_exist=True))
-
-
-def _refuse_another(ledger: Ledger, spec: StudySpec) -> None:
-    differing = differences(ledger.spec, spec)
-    if differing:
-        listed = "\n  ".join(differing)
-        raise UsageError(
-            f"study {ledger.name} exists with another specification; give this run another --study name,"
-            f" or delete the study with `hpo delete {ledger.name}`:\n  {listed}"
-        )
-
-
-def _names(storage: BaseStorage) -> list[str]:
-    return list(optuna.get_all_study_names(storage))
-
-
-def _load(storage: BaseStorage, name: str) -> Ledger:
-    return Ledger(optuna.load_study(study_name=name, storage=storage), storage)
-
-
-def _stored_spec(study: optuna.Study) -> StudySpec:
-    stored = study.user_attrs.get(_SPEC)
+    stored = study.user_attrs.get(SPEC)
     if stored is None:
         raise UsageError(f"study {study.study_name} was not made by hpo (it carries no specification).")
     return read_spec(stored, study.study_name)

@@ -53,6 +53,8 @@ class TrialRecord:
     """Wall time from its start to its end, interruptions included; None while it runs."""
     memory_gb: dict[str, float] | None = None
     """GPU memory, in GiB: what was `estimated` and the most that was `measured`; None where no GPU measured it."""
+    val_predictions: str | None = None
+    """The class of each validation image at the best epoch (`trainables.predictions`); None: hpo 0.1.0 kept none."""
     places: tuple[Place | None, ...] = ()
     """Where each epoch of `curve` ran; None of epochs that hpo 0.1 stored, which kept the last place alone."""
 
@@ -88,14 +90,18 @@ def best_records(records: list[TrialRecord], top: int) -> list[TrialRecord]:
 
 
 def as_row(result: EpochResult, place: Place) -> dict[str, Any]:
-    """Return an epoch ready for JSON, which has no NaN or infinity: they are kept as text."""
-    numbers = {key: value if math.isfinite(value) else str(value) for key, value in vars(result).items()}
+    """Return an epoch ready for JSON, which has no NaN or infinity: they are kept as text.
+
+    The predictions are no part of it: the ledger keeps those of the best epoch alone.
+    """
+    figures = {key: value for key, value in vars(result).items() if key != "val_predictions"}
+    numbers = {key: value if math.isfinite(value) else str(value) for key, value in figures.items()}
     return {**numbers, **place._asdict()}
 
 
 def from_row(row: dict[str, Any]) -> EpochResult:
     """Return the epoch that `as_row` was given."""
-    values = ((key, row[key]) for key in EpochResult.__dataclass_fields__)
+    values = ((key, row[key]) for key in EpochResult.__dataclass_fields__ if key in row)
     numbers: dict[str, Any] = {key: float(value) if isinstance(value, str) else value for key, value in values}
     return EpochResult(**numbers)
 
@@ -119,5 +125,6 @@ def as_record(trial: FrozenTrial) -> TrialRecord:
         attrs.get("error"),
         trial.duration.total_seconds() if trial.duration is not None else None,
         attrs.get("memory_gb"),
+        attrs.get("val_predictions"),
         tuple(Place(row["host"], row["device"]) if "host" in row else None for row in rows),
     )

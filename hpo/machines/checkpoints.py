@@ -200,6 +200,17 @@ def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
+def forget_checkpoints(place: CheckpointPlace, running: frozenset[int]) -> None:
+    """Let the checkpoints of all trials but `running` go, on every node that has some for itself."""
+    place.keep_only(running)
+    if not place.shared:
+        each_node(_keep_only, place, running)
+
+
+def _keep_only(place: CheckpointPlace, running: frozenset[int]) -> None:
+    place.store.keep_only(running)
+
+
 def checked_place(asked: str) -> str:
     """Return what ``--checkpoints`` was given: a folder as an absolute path, or a URL.
 

@@ -2,7 +2,7 @@
 
 import shutil
 
-from hpo.ledger import ledger
+from hpo.ledger import studies as ledger
 from hpo.machines.checkpoints import CheckpointPlace
 from hpo.paths import StudyPaths
 from hpo.studies.owner import owned

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from hpo.errors import HpoError, UsageError
+from hpo.final.retrain import begin_retrain, finish_retrains, needs_retrain, nothing_to_retrain
 from hpo.interrupts import Interruption, stoppable
-from hpo.ledger import ledger as ledgers
+from hpo.ledger import studies as ledgers
 from hpo.ledger.lock import only_writer
 from hpo.ledger.records import count_states
 from hpo.ledger.storage import missing_sqlite_file
+from hpo.machines.checkpoints import forget_checkpoints
 from hpo.machines.placement import Placement, place
 from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths, command
 from hpo.spec import NewStudy, RetrainOn, RunOptions
 from hpo.studies.export import replace_text, write_study_files
 from hpo.studies.owner import owned, remove_if_unused
-from hpo.studies.readiness import Opened, forget_checkpoints, make_ready, modules_of
-from hpo.studies.retrain import begin_retrain, finish_retrains, needs_retrain, nothing_to_retrain
+from hpo.studies.readiness import OpenStudy, make_ready, modules_of, verify
 from hpo.tune.trials import StudyRun
 from hpo.tune.tuner import run_trials
 from hpo.views.progress import Screen
@@ -69,7 +70,7 @@ def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url
                 ledger = ledgers.create(url, paths.name, new.spec, options, new.splits)
                 ledger.own(hold)
                 replace_text(paths.splits, new.listing)
-                opened.append(Opened(ledger, options, paths))
+                opened.append(OpenStudy(ledger, options, paths))
             try:
                 return _go(opened)
             except UsageError:
@@ -91,13 +92,16 @@ def resume(studies: Sequence[StudyPaths], url: str, *, trials: int | None, addre
         opened = []
         for paths in studies:
             ledger = locks.enter_context(owned(paths, url))
-            opened.append(Opened(ledger, _changed(ledger.run_options, trials=trials, address=address), paths))
+            opened.append(OpenStudy(ledger, _changed(ledger.run_options, trials=trials, address=address), paths))
         for one in opened:
             _refuse_to_mix(opened[0], one)
             if trials is not None and trials < one.ledger.n_trials:
                 raise UsageError(
                     f"study {one.ledger.name} has {one.ledger.n_trials} trials already; --trials can only raise that."
                 )
+        for one in opened:
+            if _has_work(one):
+                verify(one.configs[0], one.options)
         for one in opened:
             one.ledger.run_options = one.options
         return _go(opened)
@@ -111,7 +115,8 @@ def retrain_again(paths: StudyPaths, url: str, *, seeds: int, top: int, on: Retr
     """
     begun = time.monotonic()
     with owned(paths, url) as ledger:
-        opened = Opened(ledger, _changed(ledger.run_options, address=address), paths)
+        opened = OpenStudy(ledger, _changed(ledger.run_options, address=address), paths)
+        verify(opened.configs[0], opened.options)
         with _running([opened], command("retrain", [paths])) as (runs, placement, interruption):
             retraining = begin_retrain(runs[0], placement, seeds=seeds, top=top, on=on)
             finish_retrains([retraining], interruption.check)
@@ -120,10 +125,10 @@ def retrain_again(paths: StudyPaths, url: str, *, seeds: int, top: int, on: Retr
         return Ended([summarise(ledger, time.monotonic() - begun)], [])
 
 
-def _go(opened: Sequence[Opened]) -> Ended:
+def _go(opened: Sequence[OpenStudy]) -> Ended:
     begun = time.monotonic()
     failures: dict[str, HpoError] = {}
-    todo = [one for one in opened if _is_unfinished(one) or (one.options.retrain and needs_retrain(one.ledger))]
+    todo = [one for one in opened if _has_work(one)]
     for one in opened:
         if not _is_unfinished(one):
             logger.info(
@@ -156,7 +161,7 @@ def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interrupt
 
 
 @contextmanager
-def _running(opened: Sequence[Opened], command: str) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
+def _running(opened: Sequence[OpenStudy], command: str) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
     """Have Ray up, every node ready and the studies on the screen; `command` is what goes on after an interruption."""
     options = opened[0].options
     modules = modules_of([one.ledger.spec.model.backbone for one in opened])
@@ -182,7 +187,7 @@ def _changed(options: RunOptions, **changes: Any) -> RunOptions:
     return options.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 
-def _refuse_to_mix(first: Opened, other: Opened) -> None:
+def _refuse_to_mix(first: OpenStudy, other: OpenStudy) -> None:
     """Studies that run together run on the same machines, in the same way.
 
     Raises:
@@ -197,11 +202,15 @@ def _refuse_to_mix(first: Opened, other: Opened) -> None:
         )
 
 
-def _is_unfinished(one: Opened) -> bool:
+def _has_work(one: OpenStudy) -> bool:
+    return _is_unfinished(one) or (one.options.retrain and needs_retrain(one.ledger))
+
+
+def _is_unfinished(one: OpenStudy) -> bool:
     return one.ledger.n_trials < one.options.trials or count_states(one.ledger.records())["RUNNING"] > 0
 
 
-def _forget_unbegun(opened: Sequence[Opened], url: str, is_first: bool) -> None:
+def _forget_unbegun(opened: Sequence[OpenStudy], url: str, is_first: bool) -> None:
     """Leave nothing of studies that could not begin for what the user gave, nor of a database made for them alone."""
     unbegun = [one for one in opened if not one.ledger.n_trials]
     for one in unbegun:

@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hpo.ledger.ledger import Ledger, open_study
+from hpo.ledger.ledger import Ledger
 from hpo.ledger.lock import only_writer
+from hpo.ledger.studies import open_study
 from hpo.paths import StudyPaths
 
 
@@ -17,7 +18,7 @@ def owned(paths: StudyPaths, url: str) -> Iterator[Ledger]:
         UsageError: There is no such study; no folder was made for it.
         HpoError: Another process runs it, or the database cannot be used.
     """
-    # Opened to learn whether it is there, before a folder is made for its lock.
+    # OpenStudy to learn whether it is there, before a folder is made for its lock.
     open_study(url, paths.name)
     paths.folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -33,7 +33,7 @@ _PACKAGES = ("hpo", "search_spaces", "trainables")
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenStudy:
     """A study whose ledger is open."""
 
     ledger: Ledger
@@ -57,7 +57,7 @@ class Readiness:
     needs: Mapping[FreezeMode, MemoryNeed]
 
 
-def make_ready(opened: Sequence[Opened], placement: Placement) -> list[Readiness]:
+def make_ready(opened: Sequence[OpenStudy], placement: Placement) -> list[Readiness]:
     """Check every node of the cluster, fill it with what the studies' trials will read, and measure what they need.
 
     This machine alone was checked when its study was created.
@@ -106,13 +106,6 @@ def verify(config: TrialConfig, options: RunOptions) -> None:
     readable(config.data, identity.geometry_of(config.model), options, skip_bad=False)
 
 
-def forget_checkpoints(place: CheckpointPlace, running: frozenset[int]) -> None:
-    """Let the checkpoints of all trials but `running` go, on every node that has some for itself."""
-    place.keep_only(running)
-    if not place.shared:
-        each_node(_keep_only, place, running)
-
-
 def modules_of(backbones: Sequence[str]) -> list[Path]:
     """Return what every node is sent: this project's packages, and the modules of users' own backbones."""
     own = {name.partition(":")[0].partition(".")[0] for name in backbones if ":" in name} - {"torchvision"}
@@ -135,7 +128,7 @@ def _refuse_others(known: Sequence[NodeFacts]) -> None:
         raise UsageError("the nodes do not fit together:\n  " + "\n  ".join(problems))
 
 
-def _checkpoint_place(one: Opened, clustered: bool) -> CheckpointPlace:
+def _checkpoint_place(one: OpenStudy, clustered: bool) -> CheckpointPlace:
     """Find out, by writing on every node and reading here, whether the nodes share a place for checkpoints."""
     name, asked, folder = one.ledger.name, one.options.checkpoints, one.ledger.checkpoint_folder
     uri = f"{asked.rstrip('/')}/{folder}" if asked else str(one.paths.checkpoints)
@@ -174,7 +167,7 @@ def _node_name(node_id: str) -> str:
     return next((named(node) for node in alive() if node["NodeID"] == node_id), "a node that is gone")
 
 
-def _needs(one: Opened, width: int) -> dict[FreezeMode, MemoryNeed]:
+def _needs(one: OpenStudy, width: int) -> dict[FreezeMode, MemoryNeed]:
     """Estimate, in a process that has torch, the GPU memory of each freeze mode."""
     width = {"fp32": 4, "fp16": 2, "bf16": 2}.get(one.ledger.spec.model.precision, width)
     task = ray.remote(num_cpus=0)(_estimate)
@@ -215,7 +208,7 @@ def _estimate(configs: tuple[TrialConfig, ...], classes: int, width: int) -> dic
     return needs
 
 
-def _fill(one: Opened, placement: Placement) -> None:
+def _fill(one: OpenStudy, placement: Placement) -> None:
     """Let every node fetch and decode what the study's trials will read, at once, and tell how each comes on."""
     asked = placement.frozen
     nodes = {node["NodeID"]: node for node in alive()}
@@ -276,10 +269,6 @@ def _fill_this_node(configs: tuple[TrialConfig, ...], options: RunOptions) -> st
         if feature_store.applies(config):
             feature_store.with_features(epoch.new_learner(config, len(data.classes)), data.examples)
     return f"ready, {len(data.examples.labels)} training images"
-
-
-def _keep_only(place: CheckpointPlace, running: frozenset[int]) -> None:
-    place.store.keep_only(running)
 
 
 def _cause(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from hpo.ledger import ledger as ledgers
+from hpo.ledger import studies as ledgers
 from hpo.ledger.records import TrialRecord
 from hpo.spec import RunOptions, StudySpec, trial_config
 from tests.e2e.shell import Shell

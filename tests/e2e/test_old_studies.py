@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from hpo.ledger.ledger import open_study
+from hpo.ledger.studies import open_study
 from hpo.spec import trial_seed
 from tests.e2e.shell import ROOT, Shell
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from hpo.ledger import ledger as ledgers
+from hpo.ledger import studies as ledgers
 from hpo.spec import trial_config
 from tests.e2e.two_hosts import Host, Network, missing, two_hosts
 from trainables.training.trial import run_trial

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo.ledger import ledger as ledgers
+from hpo.ledger import studies as ledgers
 from tests.makers import epoch, report
 
 ASSETS = Path(__file__).parents[1] / "assets" / "ledgers"

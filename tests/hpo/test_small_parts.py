@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from hpo.cli.groups import parse_duration
 from hpo.errors import NoPlaceError, UsageError
+from hpo.final.metrics import measure
+from hpo.final.significance import wilson_interval
 from hpo.ledger.records import State, TrialRecord
 from hpo.machines import checkpoints
 from hpo.machines.checkpoints import CheckpointStore, checked_place, take_probes, try_place, write_probe
 from hpo.paths import StudyPaths, check_study_name, command, located_by
 from hpo.spec import differences
-from hpo.studies.metrics import measure
-from hpo.studies.significance import wilson_interval
 from hpo.views.summary import seconds_left
 from tests.makers import epoch, study_spec
 

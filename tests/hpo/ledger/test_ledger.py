@@ -16,7 +16,7 @@ from ray.tune.experiment import Trial
 from sqlalchemy import NullPool, create_engine, event, text
 
 from hpo.errors import HpoError, UsageError
-from hpo.ledger import ledger as ledgers
+from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import best_records
 from hpo.spec import RunOptions

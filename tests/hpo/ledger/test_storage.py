@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpo.errors import HpoError
-from hpo.ledger import ledger as ledgers
+from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.lock import only_writer
 from hpo.spec import RunOptions

@@ -9,8 +9,8 @@ import pytest
 
 from hpo.cli import main as cli
 from hpo.errors import HpoError, UsageError
-from hpo.ledger import ledger as ledgers
 from hpo.ledger import lock
+from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.lock import only_writer
 from hpo.paths import StudyPaths

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hpo.errors import DeadEndError, HpoError
-from hpo.ledger import ledger as ledgers
+from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import Assignment
 from hpo.machines.checkpoints import CheckpointPlace

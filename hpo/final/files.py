@@ -18,7 +18,7 @@ from hpo.tune.trials import StudyRun
 from hpo.views.figures import draw_confusion
 
 if TYPE_CHECKING:
-    from hpo.studies.metrics import TestMetrics
+    from hpo.final.metrics import TestMetrics
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _result(
 
 def _validation(ledger: Ledger, chosen: TrialRecord, test: "TestMetrics") -> dict[str, Any]:
     """Return what validation said of the chosen trial, by how much it was optimistic, and which trials are tied."""
-    from hpo.studies.significance import difference_interval, tied_with_best
+    from hpo.final.significance import difference_interval, tied_with_best
 
     assert chosen.best is not None
     images, records = ledger.splits["validation"], ledger.records()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score, classification_report, confusion_matrix
 
-from hpo.studies.significance import wilson_interval
+from hpo.final.significance import wilson_interval
 
 
 @dataclass(frozen=True)

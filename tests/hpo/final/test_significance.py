@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo.final.significance import differ, difference_interval, tied_with_best, wilson_interval
 from hpo.ledger.records import TrialRecord
-from hpo.studies.significance import differ, difference_interval, tied_with_best, wilson_interval
 from tests.makers import epoch
 from trainables.predictions import pack, unpack
 

@@ -15,15 +15,14 @@ import ray
 from ray.exceptions import RayError
 
 from hpo.errors import HpoError
+from hpo.final.files import Look, TestedModel, conclude
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
-from hpo.machines.checkpoints import CheckpointPlace
+from hpo.machines.checkpoints import CheckpointPlace, forget_checkpoints
 from hpo.machines.placement import Fit, Placement, Share, can_hold, correction
 from hpo.machines.session import nodes, use_given_cards
 from hpo.paths import command
 from hpo.spec import RetrainOn, trial_config
-from hpo.studies.final import Look, TestedModel, conclude
-from hpo.studies.readiness import forget_checkpoints
 from hpo.tune.trials import StudyRun
 from trainables.config import EpochResult, TrainedModel, TrialConfig
 from trainables.seeds import stream
@@ -300,7 +299,7 @@ def _train(
 
 def _look(config: TrialConfig, trained: TrainedModel) -> Look:
     """Look at held-out test with a trained model (runs in a Ray task)."""
-    from hpo.studies.metrics import measure
+    from hpo.final.metrics import measure
     from trainables.training.held_out_evaluation import look_at_test
     from trainables.training.retraining import load
 

@@ -1,0 +1,112 @@
+"""The studies of a database: created, found, listed, deleted."""
+
+import secrets
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+
+from hpo.errors import UsageError
+from hpo.ledger.ledger import KEY, RUN, SPEC, SPLITS, Ledger, stored_spec
+from hpo.ledger.storage import connect, missing_sqlite_file, opening
+from hpo.spec import RunOptions, StudySpec, differences
+
+
+def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: dict[str, Any]) -> Ledger:
+    """Create study `name`, or open it where it exists with the same specification.
+
+    Raises:
+        UsageError: The study exists with another specification; the message names each difference.
+        HpoError: The database cannot be used.
+    """
+    storage = connect(url)
+    with opening(url):
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        # A study without a specification and without trials is one whose creation was cut short.
+        if SPEC not in study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr(KEY, secrets.token_hex(4))
+            study.set_user_attr(SPLITS, splits)
+            study.set_user_attr(RUN, options.model_dump())
+            study.set_user_attr(SPEC, spec.model_dump(mode="json"))
+        ledger = Ledger(study, storage)
+    _refuse_another(ledger, spec)
+    ledger.run_options = options.model_copy(update={"trials": max(options.trials, ledger.n_trials)})
+    return ledger
+
+
+def check(url: str, name: str, spec: StudySpec) -> None:
+    """Make sure that study `name` can be created, or exists with the same specification; nothing is written.
+
+    Raises:
+        UsageError: The study exists with another specification; the message names each difference.
+        HpoError: The database cannot be used.
+    """
+    if missing_sqlite_file(url):
+        return
+    storage = connect(url)
+    with opening(url):
+        if name in _names(storage):
+            study = optuna.load_study(study_name=name, storage=storage)
+            if SPEC in study.user_attrs or study.get_trials(deepcopy=False):
+                _refuse_another(Ledger(study, storage), spec)
+
+
+def recorded_spec(url: str, name: str) -> StudySpec | None:
+    """Return the specification of study `name`; None: there is no such study yet."""
+    if missing_sqlite_file(url):
+        return None
+    storage = connect(url)
+    with opening(url):
+        if name not in _names(storage):
+            return None
+        study = optuna.load_study(study_name=name, storage=storage)
+        return stored_spec(study) if SPEC in study.user_attrs else None
+
+
+def open_study(url: str, name: str) -> Ledger:
+    """Open study `name`.
+
+    Raises:
+        UsageError: There is no such study.
+        HpoError: The database cannot be used.
+    """
+    storage = connect(url, must_exist=True)
+    with opening(url):
+        names = _names(storage)
+        if name not in names:
+            known = ", ".join(sorted(names)) or "none yet"
+            raise UsageError(f"there is no study {name}; the studies here are: {known}.")
+        return _load(storage, name)
+
+
+def list_studies(url: str) -> list[Ledger]:
+    """Return all studies of the database that hpo made, by name; none where there is no database yet."""
+    if missing_sqlite_file(url):
+        return []
+    storage = connect(url)
+    with opening(url):
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(_names(storage))]
+        return [Ledger(study, storage) for study in studies if SPEC in study.user_attrs]
+
+
+def delete(url: str, name: str) -> None:
+    """Delete study `name` and its trials from the database."""
+    optuna.delete_study(study_name=name, storage=connect(url, must_exist=True))
+
+
+def _refuse_another(ledger: Ledger, spec: StudySpec) -> None:
+    differing = differences(ledger.spec, spec)
+    if differing:
+        listed = "\n  ".join(differing)
+        raise UsageError(
+            f"study {ledger.name} exists with another specification; give this run another --study name,"
+            f" or delete the study with `hpo delete {ledger.name}`:\n  {listed}"
+        )
+
+
+def _names(storage: BaseStorage) -> list[str]:
+    return list(optuna.get_all_study_names(storage))
+
+
+def _load(storage: BaseStorage, name: str) -> Ledger:
+    return Ledger(optuna.load_study(study_name=name, storage=storage), storage)
