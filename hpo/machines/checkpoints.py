@@ -17,6 +17,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from hpo.errors import NoPlaceError, UsageError
+from hpo.machines.nodes import each_node
 from trainables.config import data_root
 
 logger = logging.getLogger(__name__)
