@@ -52,7 +52,7 @@ def _print_results(summaries: list[dict[str, Any]], as_json: bool, alone: bool) 
 
 
 def _conclusion(summary: dict[str, Any]) -> str:
-    from hpo.views.tables import test_line
+    from hpo.views.tables import final_lines
 
     counts = ", ".join(f"{count} {state.upper()}" for state, count in summary["trials"].items() if count)
     lines = [f"study {summary['study']}: {counts}"]
@@ -64,7 +64,7 @@ def _conclusion(summary: dict[str, Any]) -> str:
             f" {best['best_epoch']} ({params})"
         )
     if final is not None:
-        lines += [test_line(final), f"model: {os.path.relpath(final['model'])}"]
+        lines += [final_lines(final), f"model: {os.path.relpath(final['model'])}"]
     return "\n".join(lines) + "\n"
 
 

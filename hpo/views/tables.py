@@ -11,6 +11,9 @@ from hpo.ledger.records import best_records
 from hpo.views.summary import StudySummary, duration
 from trainables.data.array_store import StoredArray
 
+_NAMED = 8
+"""Tied trials that are named."""
+
 
 def show_studies(studies: list[StudySummary], console: Console) -> None:
     """Print one line a study."""
@@ -98,21 +101,42 @@ def show_study(ledger: Ledger, console: Console, top: int = 5) -> None:
         )
     console.print(table)
     if final is not None:
-        console.print(test_line(final))
+        console.print(final_lines(final))
 
 
-def test_line(final: dict[str, Any]) -> str:
-    """Return the sentence that a study ends with."""
+def final_lines(final: dict[str, Any]) -> str:
+    """Return what a study ends with: its held-out test accuracy, and what can be concluded from it."""
     low, high = final["test_accuracy_ci95"]
-    line = (
+    lines = [
         f"held-out test accuracy {final['test_accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f},"
         f" {final['test_images']} images; {_looks(final['test_looks'])} at test data in this study)"
-    )
+    ]
     seeds = final["seeds"]
     if seeds["stdev"] is not None:
         count = len(seeds["test_accuracies"])
-        line += f"\nover {count} seeds: mean {seeds['mean']:.4f}, standard deviation {seeds['stdev']:.4f}"
-    return line
+        lines.append(f"over {count} seeds: mean {seeds['mean']:.4f}, standard deviation {seeds['stdev']:.4f}")
+    # Finals of hpo 0.1.0 have none.
+    if "validation" in final:
+        lines += _conclusions(final["validation"])
+    return "\n".join(lines)
+
+
+def _conclusions(validation: dict[str, Any]) -> list[str]:
+    above, (low, high) = validation["above_test"], validation["above_test_ci95"]
+    verdict = "within chance" if low <= 0 <= high else "more than chance"
+    where = "above" if above >= 0 else "below"
+    lines = [
+        f"its trial's validation accuracy was {abs(above):.4f} {where} that, {verdict}"
+        f" (95 % interval {low:+.4f} to {high:+.4f})"
+    ]
+    tied = validation["tied_trials"]
+    if tied is not None:
+        named = f": {', '.join(str(number) for number in tied[:_NAMED])}{', ...' if len(tied) > _NAMED else ''}"
+        lines.append(
+            f"{len(tied)} of {validation['other_trials']} other trials are tied with it on validation"
+            f"{named if tied else ''} (McNemar's test on the same images, p >= 0.05)"
+        )
+    return lines
 
 
 def _looks(count: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hpo.views.tables import show_comparison, show_study
+from hpo.views.tables import final_lines, show_comparison, show_study
 from tests.makers import moved_trial
 
 
@@ -35,3 +35,26 @@ def test_a_trial_that_moved_shows_every_machine_that_took_part(tmp_path: Path) -
     header, row = shown.getvalue().splitlines()
     assert header.split()[-1] == "host"
     assert row.rstrip().endswith("10.0.0.1 10.0.0.2")
+
+
+def test_the_last_lines_say_what_can_be_concluded() -> None:
+    final = {
+        "test_accuracy": 0.95,
+        "test_accuracy_ci95": [0.92, 0.97],
+        "test_images": 360,
+        "test_looks": 1,
+        "seeds": {"test_accuracies": [0.95], "mean": 0.95, "stdev": None},
+        "validation": {
+            "above_test": 0.02,
+            "above_test_ci95": [-0.01, 0.05],
+            "tied_trials": [3, 7],
+            "other_trials": 9,
+        },
+    }
+
+    assert final_lines(final).splitlines() == [
+        "held-out test accuracy 0.9500 (95 % interval 0.9200 to 0.9700, 360 images; the first look at test data in this"
+        " study)",
+        "its trial's validation accuracy was 0.0200 above that, within chance (95 % interval -0.0100 to +0.0500)",
+        "2 of 9 other trials are tied with it on validation: 3, 7 (McNemar's test on the same images, p >= 0.05)",
+    ]
