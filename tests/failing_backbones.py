@@ -21,6 +21,7 @@ class _Failing(nn.Module):
         self.inner = tiny()
         self.kind = kind
         self.steps = 0
+        self.spoiled: bool | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.inner(images)
@@ -34,7 +35,18 @@ class _Failing(nn.Module):
                 raise ArithmeticError("this backbone fails once")
         if self.training and self.kind == "crowded" and len(images) > ROOM:
             raise torch.OutOfMemoryError(f"{len(images)} images are too many")
-        return features * torch.inf if self.training and self.kind == "diverging" else features
+        if self.training and self.kind == "spoiled" and self.spoiled is None:
+            self.spoiled = _take_mark("spoil")
+        diverges = self.kind == "diverging" or self.spoiled
+        return features * torch.inf if self.training and diverges else features
+
+
+def _take_mark(name: str) -> bool:
+    """Remove one of the files of that name that a test has put down; return whether there was one."""
+    mark = next(iter(sorted(Path(os.environ["HPO_DATA_DIR"]).glob(f"{name}-*"))), None)
+    if mark is not None:
+        mark.unlink()
+    return mark is not None
 
 
 def broken() -> nn.Module:
@@ -50,6 +62,11 @@ def crowded() -> nn.Module:
 def diverging() -> nn.Module:
     """Has no finite loss in training."""
     return _Failing("diverging")
+
+
+def spoiled() -> nn.Module:
+    """Has no finite loss in as many trainings as there are files ``spoil-*`` in the data folder."""
+    return _Failing("spoiled")
 
 
 def flaky() -> nn.Module:

@@ -149,8 +149,8 @@ def _advance(retraining: Retraining, model: _Model) -> None:
     if isinstance(item, EpochResult):
         run.listener.retrained(item, model.config.epochs)
         return
-    fault = _fault(item, chosen)
-    if fault is None:
+    problem = fault(item, chosen)
+    if problem is None:
         run.ledger.count_test_look()
         with _explained(run):
             seen: Look = ray.get(_task(retraining.share, _look).remote(model.config, reference))
@@ -165,14 +165,14 @@ def _advance(retraining: Retraining, model: _Model) -> None:
             f"the retrain of study {run.ledger.name} failed: {fault}, with another seed too; no model is left"
         )
     else:
-        logger.warning("study %s: %s; it is trained once more with another seed", run.ledger.name, fault)
+        logger.warning("study %s: %s; it is trained once more with another seed", run.ledger.name, problem)
         model.attempt += 1
         seed = stream(run.ledger.spec.seed, "retrain", retraining.on, model.repeat, model.attempt)
         model.config = dataclasses.replace(model.config, seed=seed)
         model.stream = _start(retraining, model.config, model.repeat)
 
 
-def _fault(trained: TrainedModel, chosen: TrialRecord) -> str | None:
+def fault(trained: TrainedModel, chosen: TrialRecord) -> str | None:
     """Return why a model is not worth a look at test; None: it is."""
     assert chosen.best is not None
     if not trained.is_finite:
