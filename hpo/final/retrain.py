@@ -161,9 +161,7 @@ def _advance(retraining: Retraining, model: _Model) -> None:
             conclude(run, chosen, retraining.on, models)
             forget_checkpoints(run.checkpoints.of_retrain, frozenset())
     elif model.attempt:
-        raise HpoError(
-            f"the retrain of study {run.ledger.name} failed: {fault}, with another seed too; no model is left"
-        )
+        raise HpoError(f"the retrain of study {run.ledger.name} failed: {problem}, twice; no model is left")
     else:
         logger.warning("study %s: %s; it is trained once more with another seed", run.ledger.name, problem)
         model.attempt += 1

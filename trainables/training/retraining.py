@@ -30,6 +30,9 @@ from trainables.training.epoch import (
 from trainables.training.feature_store import with_features
 from trainables.training.trial import TrainingData, open_training_data, run_epoch
 
+AVERAGED = 4
+"""The last one in so many of a retrain's epochs are averaged: Izmailov et al. (2018), too, begin at 75 % of them."""
+
 
 def begin(config: TrialConfig) -> tuple[Learner, TrainingData]:
     """Return an untrained learner and the data of its study.
@@ -52,7 +55,7 @@ def retrain(
 ) -> Generator[EpochResult | TrainedModel, None, None]:
     """Train the final model of a configuration; yield each epoch's result, then the model.
 
-    The weights are the mean of those after each epoch of the second half (Izmailov et al. 2018, "Averaging Weights
+    The weights are the mean of those after each epoch of the last quarter (Izmailov et al. 2018, "Averaging Weights
     Leads to Wider Optima and Better Generalization", algorithm 1); batch norm's statistics are computed for that mean.
     docs/method.md has the benchmark that chose this.
     No image is left to drive a schedule, so the rates are those of the trial that chose the configuration.
@@ -79,7 +82,7 @@ def retrain(
         for group in learner.optimizer.param_groups:
             group["lr"] = learning_rates[epoch - 1]
         result = run_epoch(learner, data.examples, images, images[:0], epoch)
-        if epoch > config.epochs // 2:
+        if epoch > config.epochs - max(1, config.epochs // AVERAGED):
             mean.add()
         history.append(result)
         if save is not None:
