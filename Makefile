@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow chaos bench check clean
+.PHONY: demo test test-slow test-gpu chaos bench check clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,10 @@ test: .venv/.installed
 
 test-slow: .venv/.installed-slow
 	$(BIN)/pytest -m slow
+
+# Where torch can use an NVIDIA card; elsewhere these tests are skipped, as they are in `make test`.
+test-gpu: .venv/.installed
+	$(BIN)/pytest -m gpu
 
 # Kills studies at random moments, half an hour long, and prints what it came to (docs/reliability.md).
 chaos: .venv/.installed

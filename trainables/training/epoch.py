@@ -1,5 +1,6 @@
 """The arithmetic of an epoch: one pass over the training images, one over the images that judge."""
 
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -188,7 +189,7 @@ def _ahead(learner: Learner, examples: Examples, parts: Iterator[np.ndarray]) ->
     A GPU gets them on a stream of their own, so that they travel while it computes. Not run on a GPU yet.
     """
     device = learner.compute.device
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call] # so it is
+    stream = _copy_stream(device) if device.type == "cuda" else None
     waiting = None
     for part in parts:
         with torch.cuda.stream(stream):
@@ -198,6 +199,12 @@ def _ahead(learner: Learner, examples: Examples, parts: Iterator[np.ndarray]) ->
         waiting = sent
     if waiting is not None:
         yield _arrived(*waiting)
+
+
+@functools.lru_cache(maxsize=1)
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for the process: the allocator keeps freed memory by stream, and a new one each epoch would find none."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # so it is
 
 
 def _arrived(batch: tuple[Tensor, Tensor], sent: torch.cuda.Event | None) -> tuple[Tensor, Tensor]:
