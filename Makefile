@@ -4,13 +4,13 @@ BIN := .venv/bin
 
 .PHONY: demo test test-slow test-gpu chaos bench check clean
 
-.venv/.installed: pyproject.toml
+.venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 .venv/.installed-slow: .venv/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev,slow]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,slow]'
 	touch $@
 
 demo: .venv/.installed
@@ -44,6 +44,8 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.efficiency
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.study
+	$(BIN)/python -m benchmarks.contention
+	$(BIN)/python -m benchmarks.retrain --data-dir .bench
 
 check: .venv/.installed
 	$(BIN)/ruff check .
