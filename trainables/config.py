@@ -177,6 +177,8 @@ class TrainedModel:
     """On the images that it learned from, in [0, 1]."""
     is_finite: bool
     """Whether its last loss is a number."""
+    micro_batch: int | None = None
+    """Images at a time that fitted the memory, where the batch had to be split; None: it had not."""
 
 
 @dataclass(frozen=True, kw_only=True)

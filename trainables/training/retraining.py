@@ -94,6 +94,7 @@ def retrain(
         model=model_bytes(learner),
         accuracy=evaluate(learner, data.examples, images).accuracy,
         is_finite=math.isfinite(history[-1].train_loss),
+        micro_batch=config.machine.micro_batch,
     )
 
 
@@ -151,6 +152,8 @@ def recompute_batch_norm(learner: Learner, examples: Examples, indices: np.ndarr
 
 def load(config: TrialConfig, trained: TrainedModel) -> Learner:
     """Return a learner that holds a trained model, to be judged."""
+    machine = dataclasses.replace(config.machine, micro_batch=trained.micro_batch)
+    config = dataclasses.replace(config, machine=machine)
     learner = new_learner(config, len(open_training_data(config).classes))
     learner.network.model.load_state_dict(from_safetensors(trained.model))
     return learner

@@ -1,0 +1,102 @@
+"""A study that is resumed or retrained with other weights, images or code says so before it trains anything."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from hpo.ledger.studies import open_study
+from tests.e2e.shell import ROOT, Shell
+from tests.tiny_backbone import tiny
+
+SPACE = """
+[parameters]
+learning_rate = 1e-3
+batch_size = 8
+epochs = 1
+freeze_mode = "none"
+"""
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) -> Shell:
+    """A study of one trial: of a backbone of the user's own, with a weights file, on a folder of images."""
+    shell = Shell(tmp_path_factory.mktemp("identity"), SPACE)
+    folder = shell.folder
+    shell.environment["PYTHONPATH"] = f"{ROOT}:{folder}"
+    shutil.copy(ROOT / "tests" / "tiny_backbone.py", folder / "own_backbone.py")
+    save_file(tiny().state_dict(), folder / "weights.safetensors")
+    for path in photographs:
+        (folder / "photos" / path.stem).mkdir(parents=True)
+        for number in range(5):
+            shutil.copy(path, folder / "photos" / path.stem / f"{number}.jpg")
+    shell.hpo(
+        *("run", "--backbone", "own_backbone:tiny", "--weights", "weights.safetensors", "--study", "tiny"),
+        *("--dataset", "imagefolder:photos", "--image-size", "32", "--space", "space.toml", "--trials", "1"),
+        "--no-retrain",
+    )
+    return shell
+
+
+def other_weights(folder: Path) -> None:
+    state = {name: value + 1 if value.is_floating_point() else value for name, value in tiny().state_dict().items()}
+    save_file(state, folder / "weights.safetensors")
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "weights.safetensors").unlink()
+
+
+def another_image(folder: Path) -> None:
+    with (folder / "photos" / "china" / "1.jpg").open("ab") as file:
+        file.write(b"0")
+
+
+def no_images(folder: Path) -> None:
+    shutil.rmtree(folder / "photos")
+
+
+def edited_code(folder: Path) -> None:
+    with (folder / "own_backbone.py").open("a", encoding="utf-8") as file:
+        file.write("# edited\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (other_weights, "weights.safetensors: the file is not the one that the study was started with"),
+        (no_weights, "weights.safetensors: there is no such file"),
+        (another_image, "split are not those that the study was started with"),
+        (no_images, "there is no folder"),
+        (edited_code, "own_backbone.py is not what the study was started with"),
+    ],
+)
+def test_what_has_changed_is_named_and_nothing_is_trained(
+    shell: Shell, tmp_path: Path, change: Callable[[Path], None], said: str
+) -> None:
+    kept = ("weights.safetensors", "photos", "own_backbone.py")
+    for name in kept:
+        copy = shutil.copytree if (shell.folder / name).is_dir() else shutil.copy2
+        copy(shell.folder / name, tmp_path / name)
+    change(shell.folder)
+
+    _, resumed = shell.hpo("resume", "tiny", "--trials", "2", code=2)
+    _, retrained = shell.hpo("retrain", "tiny", code=2)
+
+    for name in kept:
+        shutil.rmtree(shell.folder / name, ignore_errors=True)
+        (shell.folder / name).unlink(missing_ok=True)
+        copy = shutil.copytree if (tmp_path / name).is_dir() else shutil.copy2
+        copy(tmp_path / name, shell.folder / name)
+    assert said in resumed
+    assert said in retrained
+    ledger = open_study(shell.url, "tiny")
+    assert (ledger.n_trials, ledger.run_options.trials, ledger.test_looks) == (1, 1, 0)
+
+
+def test_what_was_restored_is_resumed(shell: Shell) -> None:
+    shell.hpo("resume", "tiny", "--trials", "2")
+
+    assert open_study(shell.url, "tiny").n_trials == 2
