@@ -314,7 +314,8 @@ def _guarded(command: Callable[[], Any], debug: bool) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    prefix = "" if code == 130 else "error: "
+    # A command without what it needs prints its usage, which explains itself.
+    prefix = "" if code == 130 or message.startswith("Usage:") else "error: "
     sys.stderr.write(f"{prefix}{message}\n")
     return code
 
