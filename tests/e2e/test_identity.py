@@ -83,7 +83,6 @@ def test_what_has_changed_is_named_and_nothing_is_trained(
     change(shell.folder)
 
     _, resumed = shell.hpo("resume", "tiny", "--trials", "2", code=2)
-    _, retrained = shell.hpo("retrain", "tiny", code=2)
 
     for name in kept:
         shutil.rmtree(shell.folder / name, ignore_errors=True)
@@ -91,12 +90,18 @@ def test_what_has_changed_is_named_and_nothing_is_trained(
         copy = shutil.copytree if (tmp_path / name).is_dir() else shutil.copy2
         copy(tmp_path / name, shell.folder / name)
     assert said in resumed
-    assert said in retrained
     ledger = open_study(shell.url, "tiny")
     assert (ledger.n_trials, ledger.run_options.trials, ledger.test_looks) == (1, 1, 0)
 
 
-def test_what_was_restored_is_resumed(shell: Shell) -> None:
+def test_what_has_changed_is_not_retrained_and_what_was_restored_is_resumed(shell: Shell) -> None:
+    code = (shell.folder / "own_backbone.py").read_bytes()
+    edited_code(shell.folder)
+
+    _, retrained = shell.hpo("retrain", "tiny", code=2)
+
+    assert "is not what the study was started with" in retrained
+    (shell.folder / "own_backbone.py").write_bytes(code)
     shell.hpo("resume", "tiny", "--trials", "2")
 
     assert open_study(shell.url, "tiny").n_trials == 2
