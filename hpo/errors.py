@@ -1,7 +1,7 @@
 """What the command line tells people, and the exit code that goes with it.
 
 HpoError (1)               the study or a command failed
-├─ NoPlaceError (1)        a checkpoint cannot be kept; the study can be resumed once that is mended
+├─ NoPlaceError (1)        a checkpoint cannot be kept; the study can be resumed once that is fixed
 ├─ NothingFitsError (1)    no configuration fits on the machines
 ├─ DeadEndError (1)        all that is left waits for machines that are gone
 ├─ UsageError (2)          bad usage or input: nothing was created
@@ -10,7 +10,7 @@ HpoError (1)               the study or a command failed
 
 
 class HpoError(Exception):
-    """A failure that a person can understand: one or two lines that name the cause and the mend."""
+    """A failure that a person can understand: one or two lines that name the cause and the fix."""
 
     exit_code = 1
 

@@ -104,7 +104,7 @@ def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
             except (StorageInternalError, DBAPIError) as error:
                 reason = _reason(error)
                 if not _may_pass(error):
-                    raise HpoError(f"the database cannot be used ({reason}); mend that, then `hpo resume`.") from error
+                    raise HpoError(f"the database cannot be used ({reason}); fix that, then `hpo resume`.") from error
                 if since is None:
                     since = time.monotonic()
                     logger.warning("the database is away (%s); waiting for it", reason)

@@ -1,4 +1,4 @@
-"""What would stop a study on this machine or on a cluster, found before it does, each with its mend."""
+"""What would stop a study on this machine or on a cluster, found before it does, each with its fix."""
 
 import dataclasses
 import importlib.metadata
@@ -48,7 +48,7 @@ class Check:
     verdict: Verdict
     words: str
     """What was found."""
-    mend: str = ""
+    fix: str = ""
     """What to do about it; empty where nothing is to be done."""
 
 
@@ -177,7 +177,7 @@ def database(url: str, studies: Path) -> Check:
                 connection.rollback()
                 tables = inspect(connection).get_table_names()
     except HpoError as error:
-        return Check("database", "here", "fail", str(error).rstrip("."), "mend it, or --storage names another")
+        return Check("database", "here", "fail", str(error).rstrip("."), "fix it, or name another with --storage")
     kind = "holds studies" if "studies" in tables else "empty"
     return Check("database", "here", "pass", f"{engine.url.render_as_string()} opens, {kind}")
 
@@ -187,7 +187,7 @@ def place(uri: str) -> Check:
     try:
         try_place(uri)
     except UsageError as error:
-        return Check("checkpoints", "here", "fail", str(error), "mend it, or name another place")
+        return Check("checkpoints", "here", "fail", str(error), "fix it, or name another place")
     return Check("checkpoints", "here", "pass", f"{uri} can be written and read")
 
 
@@ -200,8 +200,8 @@ def port() -> Check:
         try:
             probe.bind(("", _PORT))
         except OSError:
-            mend = "`hpo cluster head --port N` takes another"
-            return Check("port", "here", "warn", f"{_PORT} is taken by another program", mend)
+            fix = "`hpo cluster head --port N` takes another"
+            return Check("port", "here", "warn", f"{_PORT} is taken by another program", fix)
     return Check("port", "here", "pass", f"{_PORT} is free for `hpo cluster head`")
 
 
@@ -235,8 +235,8 @@ def _on_cluster(cluster: str, data_dir: str | None, checkpoints: str | None) -> 
     known = nodes.facts()
     found = [Check("cluster", cluster, "pass", f"{len(known)} node{'s' if len(known) > 1 else ''}")]
     different = nodes.mismatches(known)
-    mend = "install the same Python and packages there as here"
-    found += [Check("same versions", cluster, "fail", line, mend) for line in different]
+    fix = "install the same Python and packages there as here"
+    found += [Check("same versions", cluster, "fail", line, fix) for line in different]
     if not different:
         found.append(Check("same versions", cluster, "pass", "Python, Ray, torch and hpo are the same on all nodes"))
     looked = nodes.each_node(machine, data_dir, checkpoints)

@@ -143,7 +143,7 @@ def _checkpoint_place(one: OpenStudy, clustered: bool) -> CheckpointPlace:
     if asked and failed:
         each_node(take_probes, uri, token)
         raise UsageError(
-            f"--checkpoints {asked} cannot be written on these nodes; mend that, or choose another place:"
+            f"--checkpoints {asked} cannot be written on these nodes; fix that, or choose another place:"
             + "".join(f"\n  {_node_name(node_id)}: {words}" for node_id, words in failed.items())
         )
     seen = set() if failed else take_probes(uri, token)
@@ -154,8 +154,8 @@ def _checkpoint_place(one: OpenStudy, clustered: bool) -> CheckpointPlace:
         return CheckpointPlace(folder, uri, shared=True)
     each_node(take_probes, uri, token)
     logger.info(
-        "study %s: each node keeps its trials' checkpoints, in %s: a trial goes on there, and starts anew elsewhere"
-        " where its node is gone or busy; --checkpoints with a shared folder or a URL such as s3://bucket/folder mends"
+        "study %s: each node keeps its trials' checkpoints, in %s: a trial continues there, and starts anew elsewhere"
+        " if its node is gone or busy; --checkpoints with a shared folder or a URL such as s3://bucket/folder avoids"
         " that",
         name,
         uri if asked else "its data folder",
@@ -235,7 +235,7 @@ def _fill(one: OpenStudy, placement: Placement) -> None:
             problems.append(f"{named(nodes[node_id])}: {_cause(error)}")
     if problems:
         raise UsageError(
-            f"study {one.ledger.name} cannot start; mend these nodes or take them out with `hpo cluster stop` there:"
+            f"study {one.ledger.name} cannot start; fix these nodes or take them out with `hpo cluster stop` there:"
             + "".join(f"\n  {problem}" for problem in problems)
         )
 

@@ -197,7 +197,7 @@ class StudyTrials:
             return
         self._first_errors.append(error)
         if len(self._first_errors) == SAME_FAILURES and len(set(self._first_errors)) == 1:
-            self.stop(HpoError(f"the first {SAME_FAILURES} trials all failed with {error}; mend that"))
+            self.stop(HpoError(f"the first {SAME_FAILURES} trials all failed with {error}; fix that"))
 
     def stop(self, failure: HpoError) -> None:
         """End the study's run: trials that run stay RUNNING for the next one."""

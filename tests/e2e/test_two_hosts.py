@@ -200,7 +200,7 @@ def test_a_cut_of_twenty_seconds_loses_nothing(cluster: Network) -> None:
 
     cluster.cut()
     time.sleep(20)
-    cluster.mend()
+    cluster.restore()
 
     end(process)
     assert_all_is_there(cluster, "cut", 3)

@@ -290,7 +290,7 @@ def decode(path: Path) -> Image.Image:
                 raise ValueError(f"mode {image.mode}: pixels of 32 bits have no known range")
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image ({error}); mend or remove it.") from error
+        raise InputError(f"{path} cannot be read as an image ({error}); fix or remove it.") from error
 
 
 def _ensure(root: Path, folder: str, needed: list[Path], download: Callable[[], object]) -> None:

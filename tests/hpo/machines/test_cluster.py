@@ -361,7 +361,7 @@ def test_a_head_on_loopback_listens_nowhere_else(cluster: Cluster) -> None:
         ("head --node-ip 127.0.0.1 --port {port}", {}, "is taken"),
     ],
 )
-def test_a_refusal_is_one_line_with_the_mend(
+def test_a_refusal_is_one_line_with_the_fix(
     cluster: Cluster, command: str, environment: dict[str, str], told: str
 ) -> None:
     port, free = cluster.address.partition(":")[2], free_port()

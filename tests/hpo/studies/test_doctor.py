@@ -188,7 +188,7 @@ def test_a_token_that_others_can_read_is_told(tmp_path: Path, monkeypatch: pytes
     path.chmod(0o644)
 
     assert doctor.token().verdict == "warn"
-    assert doctor.token().mend == f"chmod 600 {path}"
+    assert doctor.token().fix == f"chmod 600 {path}"
     path.chmod(0o600)
     assert doctor.token().verdict == "pass"
 
@@ -247,7 +247,7 @@ def test_a_healthy_machine_passes_and_nothing_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_would_stop_a_study_fails_with_its_mend(tmp_path: Path) -> None:
+def test_what_would_stop_a_study_fails_with_its_fix(tmp_path: Path) -> None:
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "optuna.db").write_text("no database " * 100, encoding="utf-8")
 
