@@ -93,7 +93,7 @@ class StudyPaths:
 
     @property
     def trials(self) -> Path:
-        """One row a trial."""
+        """One row per trial."""
         return self.folder / "trials.csv"
 
     @property

@@ -43,7 +43,7 @@ def head(
 ) -> None:
     """Start a cluster; print the line to paste on others.
 
-    Several cards become several nodes, one a card.
+    Several cards become several nodes, one per card.
     """
     from hpo.machines import cluster as clusters
     from hpo.machines.connection import is_loopback

@@ -1,4 +1,4 @@
-"""Where trials' states are kept between epochs: a folder or any fsspec URL, one object a live trial."""
+"""Where trials' states are kept between epochs: a folder or any fsspec URL, one object per live trial."""
 
 import dataclasses
 import errno
@@ -144,7 +144,7 @@ class CheckpointStore:
             partial.unlink(missing_ok=True)
 
     def _partial(self, number: int) -> str:
-        """One name a trial, so that what a kill left behind is written over by the next."""
+        """One name per trial, so that the next write replaces what a kill left behind."""
         return f"{self._name(number)}.partial"
 
     def _name(self, number: int) -> str:

@@ -67,7 +67,7 @@ def cards() -> tuple[Card, ...]:
 
 
 def parse(table: str) -> tuple[Card, ...]:
-    """Read nvidia-smi's answer, one card a line: ``0, NVIDIA GeForce RTX 3060, 12288, 535.183.01, GPU-...``, in MiB."""
+    """Read nvidia-smi's table, a card per line: ``0, NVIDIA GeForce RTX 3060, 12288, 535.183.01, GPU-...``, in MiB."""
     found = []
     for line in table.splitlines():
         match = _LINE.fullmatch(line.strip())
@@ -117,7 +117,7 @@ def name_of(label: str) -> str:
 def parts(
     found: Sequence[Card], machine_cpus: int, *, cpus: int | None, gpus: int | None, vram_gb: float | None
 ) -> tuple[Part, ...]:
-    """Divide a machine into nodes, one a card: Ray cannot tell a node's cards apart (ray#7486, ray#45955).
+    """Divide a machine into nodes, one per card: Ray cannot tell a node's cards apart (ray#7486, ray#45955).
 
     Args:
         found: The machine's cards.

@@ -109,7 +109,7 @@ class Placement:
 
         Args:
             mode: The trial's freeze mode.
-            batch_size: Its images a step.
+            batch_size: Its images per step.
             need: The memory that it needs; None: unknown, and none is asked for.
             correction: What the measured need of such trials was of the estimated.
         """
@@ -214,8 +214,8 @@ def place(options: RunOptions, nodes: Iterable[Node]) -> Placement:
     """Divide the cluster among trials.
 
     Args:
-        options: What the user asked for; None leaves the choice here: a GPU a trial where there are GPUs, or a share of
-            one where the backbone is frozen, with as large a share of its node's CPUs; else one CPU a trial.
+        options: What the user asked for. None leaves the choice here: one GPU per trial if there are GPUs, or a share
+            of one if the backbone is frozen, with an equal share of its node's CPUs; else one CPU per trial.
         nodes: Those of the cluster.
 
     Raises:

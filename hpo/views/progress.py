@@ -30,7 +30,7 @@ class Screen:
     def __init__(self) -> None:
         self.console = Console(stderr=True, markup=False, emoji=False, highlight=False)
         self._studies: list[Progress] = []
-        # Rows change with every epoch, so the screen is drawn when it has to be, and the clock twice a second.
+        # Rows change with every epoch, so the screen is drawn when it has to be, and the clock twice per second.
         self._live = Live(console=self.console, get_renderable=self._tables, refresh_per_second=2, transient=True)
 
     def add(self, study: str, target: int, records: list[TrialRecord]) -> "Progress":

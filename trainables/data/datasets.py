@@ -225,7 +225,7 @@ def _tree(dataset: str, folder: Path) -> LabelledImages:
         paths += found
         labels += [label] * len(found)
     if not classes:
-        raise InputError(f"--dataset {dataset}: {folder} holds no class folders (one folder of images a class).")
+        raise InputError(f"--dataset {dataset}: {folder} holds no class folders (one folder of images per class).")
     return _files(dataset, folder, paths, np.asarray(labels, np.int64), classes)
 
 

@@ -1,4 +1,4 @@
-"""Decoded images, once a machine: a memory-mapped array that all trials of all studies share."""
+"""Decoded images, once per machine: a memory-mapped array that all trials of all studies share."""
 
 import hashlib
 import logging

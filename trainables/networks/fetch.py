@@ -1,4 +1,4 @@
-"""Files from published addresses: fetched once a machine, checked, and there whole or not at all."""
+"""Files from published addresses: fetched once per machine, checked, and there whole or not at all."""
 
 import hashlib
 import http.client

@@ -173,7 +173,7 @@ def embedded_geometry(path: Path) -> Geometry | None:
 
 
 def scaled(geometry: Geometry, image_size: int | None) -> Geometry:
-    """Return the transform for networks that see `image_size` pixels a side; None: as it is."""
+    """Return the transform for networks whose input is `image_size` pixels wide; None: as it is."""
     if image_size is None:
         return geometry
     return Geometry(

@@ -1,4 +1,4 @@
-"""Features of what is frozen, once a machine: trials that share them train the rest of their network alone."""
+"""Features of what is frozen, once per machine: trials that share them train the rest of their network alone."""
 
 import dataclasses
 import hashlib

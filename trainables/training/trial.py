@@ -1,4 +1,4 @@
-"""One trial: a plain generator that takes a configuration and yields one result an epoch."""
+"""One trial: a plain generator that takes a configuration and yields one result per epoch."""
 
 import dataclasses
 import functools
