@@ -16,7 +16,7 @@ class HpoError(Exception):
 
 
 class NoPlaceError(HpoError):
-    """A checkpoint cannot be kept or read: its disk is full, or its place is away."""
+    """A checkpoint cannot be kept or read: its disk is full, or its place is unreachable."""
 
 
 class NothingFitsError(HpoError):

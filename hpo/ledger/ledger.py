@@ -36,7 +36,7 @@ class Ledger:
         - An epoch of a trial is stored once; reporting it again changes nothing.
         - A trial leaves RUNNING once, by `finish`, for COMPLETE, PRUNED or FAIL. `intend` writes that end before the
           epoch that it follows, so that `adopt_interrupted` can complete what a kill cut short.
-        - Whatever writes is repeated while the database is away, and bears that.
+        - Every write is repeated while the database is unreachable, and tolerates that.
         - Once it is a process's `own`, nothing of another process's is written until that owns it too.
         - What the sampler draws follows from the study's seed, the trial's number and the trials that ended before.
     """

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OUTAGE_WAIT_S = 120.0
-"""How long a place behind a network may be away before its study stops."""
+"""How long a place behind a network may be unreachable before its study stops."""
 _RETRY_S = 5.0
 
 _EXTRAS = {"s3", "sftp"}
@@ -50,8 +50,8 @@ class CheckpointStore:
         """Keep `blob` as the state of trial `number`, in place of an earlier one.
 
         Raises:
-            NoPlaceError: There is no room for it, or the place was away for `OUTAGE_WAIT_S`; the earlier one is still
-                there.
+            NoPlaceError: There is no room for it, or the place was unreachable for `OUTAGE_WAIT_S`; the earlier one
+                is still there.
         """
         try:
             if self._is_url:
@@ -70,7 +70,7 @@ class CheckpointStore:
         """Return the state of trial `number`; None where none is kept (here).
 
         Raises:
-            NoPlaceError: The place was away for `OUTAGE_WAIT_S`.
+            NoPlaceError: The place was unreachable for `OUTAGE_WAIT_S`.
         """
         try:
             return self._patiently(lambda: self._read(number)) if self._is_url else self._read(number)
@@ -104,7 +104,7 @@ class CheckpointStore:
         return "://" in self.uri
 
     def _patiently(self, act: Callable[[], T]) -> T:
-        """Do what needs a place behind a network, again and again while it is away."""
+        """Call `act`, which needs a place behind a network, again and again while that is unreachable."""
         given_up = time.monotonic() + OUTAGE_WAIT_S
         while True:
             try:
@@ -115,7 +115,8 @@ class CheckpointStore:
                 # Each file system of fsspec raises its own kinds.
                 if time.monotonic() > given_up:
                     raise NoPlaceError(
-                        f"the place of checkpoints, {self.uri}, is away ({_reason(error)}); see that it can be reached"
+                        f"the place of checkpoints, {self.uri}, is unreachable ({_reason(error)}); check its address"
+                        " and the network"
                     ) from error
                 time.sleep(_RETRY_S)
 

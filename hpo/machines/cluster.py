@@ -26,8 +26,8 @@ _GRACE_S = 10.0
 _OUTSIDE = "192.0.2.1"
 """An address kept for documentation (RFC 5737), which no packet is sent to."""
 _PATIENCE = {"grpc_keepalive_timeout_ms": 120_000}
-"""Where the network hangs, a node's process would close its connections after 20 s without the driver's learning of it,
-which then waits for minutes; a node that is away for longer than this has long been given up."""
+"""If the network hangs, a node's process would close its connections after 20 s. The driver would not notice, and would
+wait for minutes. A node that is unreachable for longer than this was given up long before."""
 
 
 @dataclass(frozen=True)

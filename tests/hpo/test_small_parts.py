@@ -133,7 +133,7 @@ def test_a_wrong_duration_is_refused(text: str) -> None:
 
 
 class Flaky(MemoryFileSystem):  # type: ignore[misc] # fsspec ships no type information
-    """A place that is away for its next `outages` uses."""
+    """A place that is unreachable for its next `outages` uses."""
 
     protocol = "flaky"
     outages: ClassVar[int] = 0
@@ -152,7 +152,7 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> CheckpointStore:
     return CheckpointStore("flaky://bucket/study")
 
 
-def test_a_place_that_is_away_is_waited_for(flaky: CheckpointStore) -> None:
+def test_an_unreachable_place_is_waited_for(flaky: CheckpointStore) -> None:
     Flaky.outages = 3
     flaky.put(1, b"state")
     Flaky.outages = 2
@@ -161,11 +161,11 @@ def test_a_place_that_is_away_is_waited_for(flaky: CheckpointStore) -> None:
     assert flaky.get(2) is None
 
 
-def test_a_place_that_stays_away_is_told(flaky: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_stays_unreachable_is_reported(flaky: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "OUTAGE_WAIT_S", 0.0)
     monkeypatch.setattr(Flaky, "outages", 100)
 
-    with pytest.raises(NoPlaceError, match=r"flaky://bucket/study, is away \(no route to host\)"):
+    with pytest.raises(NoPlaceError, match=r"flaky://bucket/study, is unreachable \(no route to host\)"):
         flaky.put(1, b"state")
 
 
