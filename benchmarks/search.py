@@ -43,7 +43,7 @@ class Way(Protocol):
         """Return the next trial's parameters."""
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Learn of an epoch after which the trial goes on."""
+        """Learn of an epoch after which the trial continues."""
 
     def end(self, number: int, epoch: int, value: float, state: TrialState) -> None:
         """Learn of the trial's last epoch."""

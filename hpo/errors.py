@@ -34,6 +34,6 @@ class UsageError(HpoError):
 
 
 class InterruptedStudy(HpoError):  # noqa: N818 - an interruption is no error
-    """The user stopped the study; the message is the command that goes on."""
+    """The user stopped the study; the message is the command that continues it."""
 
     exit_code = 130

@@ -29,7 +29,7 @@ GRACE_PERIOD = 2
 """Epochs before ASHA may stop a trial: rungs at 2, 8 and 32 of 50 epochs. With the reduction factor it was chosen by
 replays against real trainings (docs/performance.md)."""
 REDUCTION_FACTOR = 4.0
-"""ASHA lets the best quarter of a rung go on, as Li et al. (2020), "A System for Massively Parallel Hyperparameter
+"""ASHA lets the best quarter of a rung continue, as Li et al. (2020), "A System for Massively Parallel Hyperparameter
 Tuning", do."""
 
 _DERIVED = ("schema_version", "offset_seeds", "data.split_seeds")
@@ -53,7 +53,7 @@ class SearchConfig(BaseModel):
     grace_period: int = GRACE_PERIOD
     """Epochs that every trial may train before ASHA compares it."""
     reduction_factor: float = REDUCTION_FACTOR
-    """One in so many trials of a rung goes on to the next."""
+    """One in so many trials of a rung continues to the next."""
 
 
 class StudySpec(BaseModel):

@@ -118,7 +118,7 @@ def stop(
 ) -> None:
     """Stop this machine's part of a cluster.
 
-    Only what `hpo cluster` started ends; other Ray processes, such as a local study's, go on.
+    Only what `hpo cluster` started ends; other Ray processes, such as a local study's, continue.
     """
     from hpo.machines.cluster import stop as end
 

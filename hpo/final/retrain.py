@@ -192,7 +192,7 @@ def _task(share: Share, function: Any) -> Any:
 
 def _start(retraining: Retraining, config: TrialConfig, repeat: int) -> Any:
     task = _task(retraining.share, _train).options(num_returns="streaming")
-    # Of a trial that ASHA stopped, the last rate goes on.
+    # If ASHA stopped the trial, its last rate serves for the remaining epochs.
     known = [result.learning_rate for result in retraining.chosen.curve]
     rates = (known + known[-1:] * config.epochs)[: config.epochs]
     return task.remote(config, retraining.on, rates, retraining.run.checkpoints.of_retrain, repeat)

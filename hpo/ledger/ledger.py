@@ -1,7 +1,7 @@
 """The ledger: a study's Optuna storage, the only truth about it. Nothing else writes to Optuna.
 
 States are Optuna's own. A trial that was interrupted stays RUNNING and is adopted by the next run: the same number and
-parameters, going on from its checkpoint.
+parameters, continued from its checkpoint.
 """
 
 from collections import deque

@@ -134,8 +134,8 @@ class Placement:
     def has_room(self, running: Iterable[tuple[Share, str | None]], waiting: Sequence[Share]) -> bool:
         """Return whether another trial, be it a frozen one, could start now; Ray knows of the CPUs.
 
-        Of a running trial the machine's address counts where it is known: Ray does not pick the card that fits best.
-        A trial that waits for a card keeps that card: no later one is drawn to overtake it there, but the others go on.
+        A running trial counts on its own machine if the address is known: Ray does not pick the card that fits best.
+        A trial that waits for a card keeps that card: no later trial may overtake it there, but the others continue.
         """
         running = list(running)
         if len(running) + len(waiting) >= self.concurrency:

@@ -52,7 +52,7 @@ class Ended:
 
 
 def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str) -> Ended:
-    """Run new studies, or go on with those of that name and specification.
+    """Run new studies, or continue those of that name and specification.
 
     Raises:
         UsageError: A study of that name has another specification; none was created.
@@ -82,7 +82,7 @@ def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url
 
 
 def resume(studies: Sequence[StudyPaths], url: str, *, trials: int | None, address: str | None) -> Ended:
-    """Go on with studies as they were run last, but for a higher target or another address where these are given.
+    """Continue studies as they were run last, with a higher target or another address where these are given.
 
     Raises:
         UsageError: `trials` is lower than what a study has, or the studies were run in different ways.
@@ -162,7 +162,7 @@ def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interrupt
 
 @contextmanager
 def _running(opened: Sequence[OpenStudy], command: str) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
-    """Have Ray up, every node ready and the studies on the screen; `command` is what goes on after an interruption."""
+    """Start Ray, make every node ready and show the studies; `command` continues them after an interruption."""
     options = opened[0].options
     modules = modules_of([one.ledger.spec.model.backbone for one in opened])
     with stoppable(command) as interruption, ray_session(options.address, modules):

@@ -150,7 +150,7 @@ def _checkpoint_place(one: OpenStudy, clustered: bool) -> CheckpointPlace:
     # A machine that is alone, be it of several cards, shares its folders with nobody who may join it later.
     machines = {node["NodeManagerAddress"] for node in alive()}
     if seen >= set(written.values()) and ("://" in uri or len(machines) > 1):
-        logger.info("study %s: checkpoints in %s, which all nodes share: a trial goes on wherever it is", name, uri)
+        logger.info("study %s: checkpoints in %s, which all nodes share: a trial continues wherever it is", name, uri)
         return CheckpointPlace(folder, uri, shared=True)
     each_node(take_probes, uri, token)
     logger.info(

@@ -76,7 +76,7 @@ class EachStudysRungs(FIFOScheduler):
         return self._waiting[0] if self._waiting else None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return whether the trial goes on or stops."""
+        """Return whether the trial continues or stops."""
         own = scheduler_trial(trial.config["number"])
         decision: str = self._of(trial).on_trial_result(tune_controller, own, result)
         return decision

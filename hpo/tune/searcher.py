@@ -61,7 +61,7 @@ class LedgerSearch(Searcher):
         self.placement = placement
 
     def stopping(self, trial_id: str) -> bool:
-        """Whether a trial's run is over, out of time or failed, so that it does not go on behind its epoch."""
+        """Whether a trial's run is over, out of time or failed, so that it does not continue after its epoch."""
         return self._is_over or (trial_id in self._given and self._given[trial_id].study.failure is not None)
 
     @property
@@ -81,7 +81,7 @@ class LedgerSearch(Searcher):
         try:
             handout = study.hand_out(self.placement)
         except NothingFitsError as error:
-            # The other studies go on.
+            # The other studies continue.
             study.stop(error)
             return None
         self._given[trial_id] = _TuneTrial(study, handout.assignment.number, handout.fit.share)
@@ -92,7 +92,7 @@ class LedgerSearch(Searcher):
         self._given[trial_id].waits = False
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Record an epoch after which the trial goes on."""
+        """Record an epoch after which the trial continues."""
         given = self._given[trial_id]
         given.address = result["host"]
         given.study.record(given.number, result)
@@ -171,7 +171,7 @@ class RunWatch(Callback):
             self._look_at_nodes()
             self._search.stop_if_nothing_can_start()
         if self._ray_died:
-            raise HpoError(f"Ray has died under this study; go on with: {self._interruption.command}")
+            raise HpoError(f"Ray has died under this study; continue with: {self._interruption.command}")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Let the searcher know that a trial has its machine."""
@@ -198,7 +198,7 @@ class RunWatch(Callback):
             return
         gone, come = self._nodes.keys() - nodes.keys(), nodes.keys() - self._nodes.keys()
         for node in gone:
-            logger.warning("node %s is gone; its trials go on elsewhere", self._nodes[node])
+            logger.warning("node %s is gone; its trials continue elsewhere", self._nodes[node])
         for node in come:
             logger.warning("node %s has joined", named(nodes[node]))
         if gone or come:

@@ -27,7 +27,7 @@ _EPOCH_FIELDS = tuple(EpochResult.__dataclass_fields__)
 
 
 class Listener(Protocol):
-    """Who wants to know how a study goes on."""
+    """Who wants to know how a study progresses."""
 
     def started(self, assignment: Assignment) -> None:
         """A trial was given to Ray."""
@@ -71,7 +71,7 @@ class Handout:
 class StudyTrials:
     """Hands out one study's trials and records what becomes of them.
 
-    A trial that fails, or whose machine is lost, is handed out again, to go on from its checkpoint: after
+    A trial that fails, or whose machine is lost, is handed out again, to continue from its checkpoint: after
     `max_failures` failures of its own it is recorded as FAIL, while the loss of a machine counts against no trial.
     """
 
@@ -202,7 +202,7 @@ class StudyTrials:
     def stop(self, failure: HpoError) -> None:
         """End the study's run: trials that run stay RUNNING for the next one."""
         if self.failure is None:
-            self.failure = type(failure)(f"{failure}; go on with: {command('resume', [self._paths])}")
+            self.failure = type(failure)(f"{failure}; continue with: {command('resume', [self._paths])}")
 
     def _finish(self, number: int, state: Ending, error: str | None = None) -> None:
         self.ledger.finish(number, state, error=error)

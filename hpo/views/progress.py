@@ -88,7 +88,8 @@ class Progress:
         self._running[assignment.number] = _Row(assignment)
         if self._started_at is None:
             self._started_at = time.monotonic()
-        self._line(f"trial {assignment.number} {'goes on' if assignment.reported else 'starts'}: {_shown(assignment)}")
+        verb = "continues" if assignment.reported else "starts"
+        self._line(f"trial {assignment.number} {verb}: {_shown(assignment)}")
 
     def epoch(self, number: int, result: EpochResult) -> None:
         """Show a running trial's newest epoch."""

@@ -81,7 +81,7 @@ class Report:
 def attack(parent: Path, seed: int, kills: int, per_study: int = 7, postgres: bool = False) -> Report:
     """Attack studies in folders below `parent`, one after another, until there were `kills` kills.
 
-    A study may outrun its kills: without their raylet, trials go on until Ray's death is noticed.
+    A study may outrun its kills: without their raylet, trials continue until Ray's death is noticed.
     """
     report = Report()
     while (missing := kills - report.kills.total()) > 0:

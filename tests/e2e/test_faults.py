@@ -32,7 +32,7 @@ def test_a_study_whose_first_trials_all_fail_alike_stops_and_the_one_beside_it_e
 
     (error,) = (line for line in err.splitlines() if line.startswith("error: "))
     assert "the first 3 trials all failed with ArithmeticError: this backbone never learns" in error
-    assert error.endswith(f"go on with: hpo resume {broken}")
+    assert error.endswith(f"continue with: hpo resume {broken}")
     assert "Traceback" not in err
     assert [trial.state.name for trial in shell.trials(broken)] == ["FAIL"] * 3
     assert shell.trials(broken)[0].user_attrs["error"] == "ArithmeticError: this backbone never learns"

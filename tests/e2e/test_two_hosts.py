@@ -213,7 +213,7 @@ def test_a_node_that_dies_is_told_and_may_join_again(cluster: Network) -> None:
     wait_for(process, lambda: trains_on(cluster, "dies", cluster.node))
 
     cluster.node.kill()
-    gone = rf"node {re.escape(cluster.node.address)} .*is gone; its trials go on elsewhere"
+    gone = rf"node {re.escape(cluster.node.address)} .*is gone; its trials continue elsewhere"
     wait_for(process, lambda: re.search(gone, log.read_text("utf-8")) is not None)
     rejoin(cluster)
 

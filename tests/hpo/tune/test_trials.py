@@ -239,7 +239,7 @@ def test_trials_that_wait_for_a_card_that_is_gone_end_their_study_alone(tmp_path
 
     with pytest.raises(DeadEndError, match="wait for a card of 12 GB, and the largest that is left has 8 GB"):
         search.stop_if_nothing_can_start()
-    assert "8 GB; go on with: hpo resume " in str(waiting.failure)
+    assert "8 GB; continue with: hpo resume " in str(waiting.failure)
     assert done.failure is None
 
 
