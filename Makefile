@@ -29,7 +29,7 @@ test-slow: .venv/.installed-slow
 test-gpu: .venv/.installed
 	$(BIN)/pytest -m gpu
 
-# Kills studies at random moments, half an hour long, and prints what it came to (docs/reliability.md).
+# Kills studies at random moments, half an hour long, and prints the result (docs/reliability.md).
 chaos: .venv/.installed
 	$(BIN)/python -m tests.e2e.chaos --kills 28
 	$(BIN)/python -m tests.e2e.chaos --kills 12 --seed 100 --postgres

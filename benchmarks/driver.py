@@ -33,7 +33,7 @@ REPETITIONS = 5
 
 
 class EmptyTrial(tune.Trainable):
-    """Answers at once with the one epoch that the trial has."""
+    """Answers immediately with the one epoch that the trial has."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Remember the trial's number."""

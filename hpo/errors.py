@@ -1,4 +1,4 @@
-"""What the command line tells people, and the exit code that goes with it.
+"""The errors that the command line reports, and the exit code of each.
 
 HpoError (1)               the study or a command failed
 ├─ NoPlaceError (1)        a checkpoint cannot be kept; the study can be resumed once that is fixed

@@ -1,4 +1,4 @@
-"""What one trial is told and what it answers: plain frozen records, without torch, so that the driver stays light."""
+"""A trial's configuration and its results: plain frozen records, without torch, so that the driver stays light."""
 
 import math
 import os

@@ -118,7 +118,7 @@ def _write(
 
 
 def _document(ledger: Ledger, chosen: TrialRecord, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Return how the model came to be, without what TOML cannot say: that there is none."""
+    """Return how the model was made, without values of None, which TOML does not have."""
     assert chosen.best is not None
 
     def said(value: Any) -> Any:

@@ -249,7 +249,7 @@ def _check_machines(retraining: Retraining) -> None:
     """See that a retrain does not wait for a machine that is gone.
 
     Raises:
-        HpoError: It does; Ray would wait for ever.
+        HpoError: It does, and Ray would wait forever.
     """
     if not can_hold(nodes(), retraining.share):
         raise HpoError(

@@ -9,7 +9,7 @@ from hpo.ledger.records import TrialRecord
 from trainables.predictions import unpack
 
 SIGNIFICANT = 0.05
-"""A p-value below this tells two trials apart."""
+"""Two trials differ if the p-value is below this."""
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
@@ -47,7 +47,7 @@ def differ(right: np.ndarray, others: np.ndarray) -> float:
 
 
 def tied_with_best(best: TrialRecord, records: Sequence[TrialRecord], labels: str) -> list[int] | None:
-    """Return the trials that validation cannot tell from the best, by number.
+    """Return the trials that validation cannot distinguish from the best, by number.
 
     Those are the ones whose best epoch is not worse, on the same validation images, with a p-value below `SIGNIFICANT`.
 

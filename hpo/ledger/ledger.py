@@ -161,7 +161,7 @@ class Ledger:
     def adopt_interrupted(self) -> list[TrialRecord]:
         """Queue the trials that an earlier run left RUNNING, so that `ask` gives them out first, and return them.
 
-        Trials that had reached their end, but whose end a kill kept from being told, are finished here and now.
+        Trials that had reached their end, but were killed before it was reported, are finished here.
         """
         self._interrupted.clear()
         for trial in self._frozen():

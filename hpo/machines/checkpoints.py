@@ -231,7 +231,7 @@ def checked_place(asked: str) -> str:
 
 
 def write_probe(uri: str, token: str, make_folder: bool) -> str:
-    """Write a small file to a place for checkpoints, on whichever machine this runs, and return what tells it apart.
+    """Write a small file to a place for checkpoints, and return the random part of its name; runs on any machine.
 
     Args:
         uri: A folder's path or a URL.
@@ -268,7 +268,7 @@ def try_place(uri: str) -> None:
 
 
 def take_probes(uri: str, token: str) -> set[str]:
-    """Return what tells the probes apart that this machine finds there, and remove them."""
+    """Remove the probes that this machine finds there, and return the random parts of their names."""
     filesystem, folder = _located(uri)
     begin = f".probe-{token}-"
     found = {name for name in _names(filesystem, folder) if name.startswith(begin)}

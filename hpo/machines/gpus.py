@@ -73,7 +73,7 @@ def parse(table: str) -> tuple[Card, ...]:
         match = _LINE.fullmatch(line.strip())
         if match is not None:
             index, name, memory, driver, uuid = match.groups()
-            # Cards that share the machine's memory have none of their own to tell: "[N/A]".
+            # Cards that share the machine's memory have none of their own to report: "[N/A]".
             gigabytes = float(memory) / 1024 if re.fullmatch(r"\d+(\.\d+)?", memory) else 0.0
             found.append(Card(int(index), name, gigabytes, driver, uuid))
     return tuple(found)
@@ -110,7 +110,7 @@ def label_of(name: str) -> str:
 
 
 def name_of(label: str) -> str:
-    """Return the name that `label_of` was given, as far as it can be told."""
+    """Return the name that `label_of` was given, as far as the label keeps it."""
     return label.replace("_", " ")
 
 

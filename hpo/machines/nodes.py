@@ -62,7 +62,7 @@ class NodeFacts:
 
 
 def each_node(function: Callable[..., T], *args: object, timeout_s: float = TIMEOUT_S) -> dict[str, T | NodeError]:
-    """Run `function` once on every node that is alive, at once, and return what each gave by the node's id.
+    """Run `function` once on every node that is alive, at the same time, and return each result by the node's id.
 
     The nodes must be able to import it; the slowest is waited for `timeout_s`.
     """
@@ -108,7 +108,7 @@ def mismatches(known: Sequence[NodeFacts], own: dict[str, str | None] | None = N
         others = [
             f"{name} {there or 'missing'} instead of {own[name]}"
             for name, there in ((name, one.versions.get(name)) for name in names)
-            # torch's ``+cpu`` tells builds apart, which may differ.
+            # torch's ``+cpu`` names the build, which may differ.
             if own.get(name) and (there or "").partition("+")[0] != str(own[name]).partition("+")[0]
         ]
         if one.error is not None:
@@ -154,10 +154,10 @@ def _result(task: Any) -> Any:
 
 
 def _facts(node: dict[str, Any], seen: dict[str, Any] | NodeError) -> NodeFacts:
-    """Put what Ray knows of a node over what the node saw, which has no card where Ray was told to suppose one."""
+    """Combine a node's answer with what Ray knows of it, which comes first: the node does not see a supposed card."""
     label = node["Labels"].get(GPU_LABEL)
     answer = {"error": str(seen)} if isinstance(seen, NodeError) else seen
-    told = {
+    from_ray = {
         "node_id": node["NodeID"],
         "address": node["NodeManagerAddress"],
         "hostname": node["NodeManagerHostname"],
@@ -166,7 +166,7 @@ def _facts(node: dict[str, Any], seen: dict[str, Any] | NodeError) -> NodeFacts:
         "vram_gb": node["Resources"].get(VRAM) or answer.get("vram_gb"),
         "gpu": answer.get("gpu") or (name_of(label) if label else None),
     }
-    return NodeFacts(**{**answer, **told})
+    return NodeFacts(**{**answer, **from_ray})
 
 
 def _look() -> dict[str, Any]:

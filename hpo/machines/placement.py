@@ -42,7 +42,7 @@ class Node:
 
 
 def registered(card_gb: float) -> float:
-    """Return what a node tells Ray of a card's memory, in whole GiB, for Ray takes no other: 23.99 is 24, 7.8 is 7."""
+    """Return a card's memory as a node registers it with Ray, which takes whole GiB only: 23.99 is 24, 7.8 is 7."""
     return float(math.floor(card_gb + 0.05))
 
 

@@ -111,20 +111,20 @@ def versions() -> Check:
             f"Python {python}; too old or missing: {', '.join(wrong)}",
             "`pip install --upgrade` them",
         )
-    told = ", ".join(f"{package} {version}" for package, version in nodes.own_versions().items())
-    return Check(name, "here", "pass", told)
+    versions = ", ".join(f"{package} {version}" for package, version in nodes.own_versions().items())
+    return Check(name, "here", "pass", versions)
 
 
 def gpus(facts: nodes.NodeFacts) -> Check:
     """See which cards the driver shows, and whether torch can use them."""
     found = cards()
-    told = "; ".join(f"{card.name}, {card.memory_gb:.1f} GB, driver {card.driver}" for card in found)
+    listed = "; ".join(f"{card.name}, {card.memory_gb:.1f} GB, driver {card.driver}" for card in found)
     if not found:
         return Check("GPU", "here", "warn", "none; trials train on the CPU", "see that `nvidia-smi` shows the card")
     if facts.gpu is None:
         build = f"torch {facts.versions.get('torch')}"
-        return Check("GPU", "here", "fail", f"{told}; {build} cannot use it", "install torch's build for its driver")
-    return Check("GPU", "here", "pass", told)
+        return Check("GPU", "here", "fail", f"{listed}; {build} cannot use it", "install torch's build for its driver")
+    return Check("GPU", "here", "pass", listed)
 
 
 def disk(name: str, folder: Path) -> Check:

@@ -143,7 +143,7 @@ def _go(opened: Sequence[OpenStudy]) -> Ended:
 
 
 def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interruption: Interruption) -> None:
-    """Write the studies' files and retrain the best of each, all at once; add what fails to `failures`."""
+    """Write the studies' files and retrain the best of each, all at the same time; add errors to `failures`."""
     retrainings = []
     for run in runs:
         records = run.ledger.records()

@@ -74,7 +74,7 @@ def make_ready(opened: Sequence[OpenStudy], placement: Placement) -> list[Readin
     if silent:
         logger.warning(
             "%s: the memory of the card is not known, so no trial is placed by memory; `hpo cluster` starts nodes that"
-            " tell it",
+            " report it",
             ", ".join(silent),
         )
     known = facts() if clustered or placement.cards_gb else []
@@ -209,7 +209,7 @@ def _estimate(configs: tuple[TrialConfig, ...], classes: int, width: int) -> dic
 
 
 def _fill(one: OpenStudy, placement: Placement) -> None:
-    """Let every node fetch and decode what the study's trials will read, at once, and tell how each comes on."""
+    """Let all nodes fetch and decode what the study's trials will read, and log the progress of each."""
     asked = placement.frozen
     nodes = {node["NodeID"]: node for node in alive()}
     streams: dict[str, Any] = {}
@@ -243,16 +243,16 @@ def _fill(one: OpenStudy, placement: Placement) -> None:
 def _filling(configs: tuple[TrialConfig, ...], options: RunOptions) -> Iterator[str]:
     """Yield what the stores log while they are filled (runs on a node)."""
     use_given_cards()
-    told: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    messages: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     log = logging.getLogger("trainables")
     log.setLevel(logging.INFO)
-    log.addHandler(handler := logging.handlers.QueueHandler(told))
+    log.addHandler(handler := logging.handlers.QueueHandler(messages))
     try:
         with ThreadPoolExecutor(1) as pool:
             work = pool.submit(_fill_this_node, configs, options)
-            while not (work.done() and told.empty()):
+            while not (work.done() and messages.empty()):
                 try:
-                    yield told.get(timeout=0.2).getMessage()
+                    yield messages.get(timeout=0.2).getMessage()
                 except queue.Empty:
                     continue
             yield work.result()

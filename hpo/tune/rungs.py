@@ -46,7 +46,7 @@ def scheduler(search: SearchConfig, max_epochs: int) -> TrialScheduler:
 
 
 def replay(target: TrialScheduler, records: Iterable[TrialRecord]) -> None:
-    """Tell a fresh scheduler what the ledger knows of a study's trials, so that its rungs are what they were."""
+    """Report the ledger's trials of a study to a fresh scheduler, so that its rungs are what they were."""
     for record in records:
         trial = scheduler_trial(record.number)
         target.on_trial_add(_CONTROLLER, trial)

@@ -47,9 +47,9 @@ class _TuneTrial:
 class LedgerSearch(Searcher):
     """Hands out the trials of one study after the other and records what becomes of them.
 
-    Ray asks for a trial with `suggest`, tells each epoch with `on_trial_result`, and ends with `on_trial_complete`:
-    of a trial that ran to its last epoch, of one that ASHA stopped (its last epoch comes only here), or of one that
-    failed, whose error `RunWatch` brings a moment later.
+    Ray asks for a trial with `suggest`, reports each epoch with `on_trial_result`, and ends with `on_trial_complete`.
+    The trial then ran to its last epoch, was stopped by ASHA (its last epoch is reported only here), or failed, in
+    which case `RunWatch` reports the error a moment later.
     """
 
     def __init__(self, studies: Sequence[StudyTrials], placement: Placement, timeout_s: float | None) -> None:
@@ -114,7 +114,7 @@ class LedgerSearch(Searcher):
         """End the run where all that is left are trials that wait for cards that are gone.
 
         Raises:
-            DeadEndError: That is so; Ray would wait for ever.
+            DeadEndError: Only such trials are left; Ray would wait forever.
         """
         given, cards = self._given.values(), self.placement.cards_gb
         if not given or not cards or any(not one.waits or one.share.vram_gb <= cards[-1] for one in given):
@@ -145,7 +145,7 @@ class LedgerSearch(Searcher):
 
 
 class RunWatch(Callback):
-    """Tells the searcher what Ray tells only its callbacks: that a trial started, and with what error one failed.
+    """Passes to the searcher what Ray reports only to callbacks: that a trial started, and with what error one failed.
 
     Between two of Ray's steps it also sees to it that an interruption, the coming and going of machines, and the death
     of Ray itself, get through.
@@ -160,7 +160,7 @@ class RunWatch(Callback):
         self._nodes = {node["NodeID"]: named(node) for node in alive()}
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Stop here if the user asked for it, or if no machine is left, for which Tune would wait for ever.
+        """Stop if the user asked for it, or if no machine is left: Tune would wait for one forever.
 
         Raises:
             HpoError: Ray has died, or nothing that is left can ever start.
@@ -178,7 +178,7 @@ class RunWatch(Callback):
         self._search.started(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tell the searcher a failed trial's error, unless it is none of the trial's: a full disk, the death of Ray."""
+        """Pass a failed trial's error to the searcher, unless the cause is not the trial: a full disk, Ray's death."""
         error = _error_of(trial)
         if isinstance(error, NoPlaceError):
             self._search.stop(error)
@@ -231,7 +231,7 @@ def _node_at(host: str | None, share: Share) -> str | None:
 
 def _error_of(trial: Any) -> BaseException:
     """Return what a trial raised, or a RayActorError where its process died."""
-    # Ray keeps the error in a file beside the trial; its own reader looks where that comes to lie only later.
+    # Ray keeps the error in a file beside the trial; its own reader looks in a folder that gets the file only later.
     error: BaseException = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     return getattr(error, "cause", None) or error
 
@@ -239,7 +239,7 @@ def _error_of(trial: Any) -> BaseException:
 def _described(error: BaseException) -> str:
     """Return an error in one line: ``ValueError: too large``."""
     lines = _COLOURS.sub("", str(error)).strip().splitlines() or [""]
-    # Where a trial's process could not even start, Ray tells its traceback, whose last line is the reason.
+    # If a trial's process could not even start, Ray reports its traceback, whose last line is the reason.
     reason = lines[-1] if isinstance(error, RayActorError) and "creation task" in lines[0] else lines[0]
     return f"{type(error).__name__}: {reason}".rstrip(": ")
 

@@ -65,7 +65,7 @@ class Handout:
     assignment: Assignment
     fit: Fit
     config: dict[str, Any]
-    """What `Worker` is told."""
+    """The configuration that `Worker` gets."""
 
 
 class StudyTrials:
@@ -89,7 +89,7 @@ class StudyTrials:
         self._ended: deque[int] = deque(maxlen=_FORGOTTEN)
         self._failures: Counter[int] = Counter()
         self._restarted: set[int] = set()
-        self._told: set[tuple[FreezeMode, int]] = set()
+        self._warned: set[tuple[FreezeMode, int]] = set()
         self._first_errors: list[str] | None = []
         self._corrections: dict[FreezeMode, float] = {}
         for record in run.ledger.records():
@@ -220,8 +220,8 @@ class StudyTrials:
         if self._fit(params, placement) is not None:
             return True
         mode, batch_size = params["freeze_mode"], params["batch_size"]
-        if (mode, batch_size) not in self._told:
-            self._told.add((mode, batch_size))
+        if (mode, batch_size) not in self._warned:
+            self._warned.add((mode, batch_size))
             logger.warning(
                 "study %s: freeze mode %s needs %.1f GB of GPU memory even with 2 images at a time, the largest card"
                 " has %.1f: such configurations are not started, others are drawn instead",

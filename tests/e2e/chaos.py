@@ -46,7 +46,7 @@ _WAIT_S = 120.0
 
 @dataclass
 class Report:
-    """What one or many studies under fire came to."""
+    """The result of one or more studies under fire."""
 
     studies: int = 0
     trials: int = 0
@@ -281,7 +281,7 @@ def table(report: Report) -> str:
 
 
 def main() -> int:
-    """Attack several studies and print what it came to; 1 where anything was wrong."""
+    """Attack several studies and print the result; 1 where anything was wrong."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--kills", type=int, default=28, help="in all")
     parser.add_argument("--kills-per-study", type=int, default=7)

@@ -27,7 +27,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 @pytest.fixture(scope="module")
 def summary(shell: Shell) -> dict[str, Any]:
-    """A finished study of 20 trials, as `--json` tells it."""
+    """A finished study of 20 trials, as `--json` prints it."""
     out, err = shell.hpo(*shell.asked("--grace-period", "2", "--seed", "0", "--json", trials=20))
     assert "Traceback" not in err
     assert "trial 0 starts" in err
@@ -227,7 +227,7 @@ def test_the_cache_is_listed_and_cleared(shell: Shell, summary: dict[str, Any]) 
     assert json.loads(shell.hpo("cache", "--json")[0]) == {"arrays": []}
 
 
-def test_deleting_asks_or_wants_to_be_told(shell: Shell, summary: dict[str, Any]) -> None:
+def test_deleting_asks_or_needs_yes(shell: Shell, summary: dict[str, Any]) -> None:
     _, err = shell.hpo("delete", "again", code=2)
     assert "say --yes" in err
 

@@ -110,7 +110,7 @@ def trains_on(network: Network, study: str, host: Host, epochs: int = 3) -> bool
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    """Wait for a run to end in order and return what it told."""
+    """Wait for a run to end in order and return its stderr."""
     _, err = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, err
     assert "Traceback" not in err
@@ -206,10 +206,10 @@ def test_a_cut_of_twenty_seconds_loses_nothing(cluster: Network) -> None:
     assert_all_is_there(cluster, "cut", 3)
 
 
-def test_a_node_that_dies_is_told_and_may_join_again(cluster: Network) -> None:
+def test_a_node_that_dies_is_reported_and_may_join_again(cluster: Network) -> None:
     log = cluster.head.folder / "dies.log"
-    with log.open("w", encoding="utf-8") as told:
-        process = cluster.head.start(*asked(cluster, "dies", LONGER, 4, "--no-asha"), stderr=told)
+    with log.open("w", encoding="utf-8") as stderr:
+        process = cluster.head.start(*asked(cluster, "dies", LONGER, 4, "--no-asha"), stderr=stderr)
     wait_for(process, lambda: trains_on(cluster, "dies", cluster.node))
 
     cluster.node.kill()

@@ -79,7 +79,7 @@ class Host:
         return out, err
 
     def kill(self) -> None:
-        """Pull its plug: SIGKILL for all of its processes at once."""
+        """Pull its plug: SIGKILL for all of its processes at the same time."""
         for pid in self.pids():
             try:
                 os.kill(pid, signal.SIGKILL)

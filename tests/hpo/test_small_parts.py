@@ -181,13 +181,13 @@ def test_a_place_of_checkpoints_is_a_whole_path_or_a_url_that_is_known(
         checked_place("nosuch://bucket")
 
 
-def test_the_command_that_resumes_finds_the_study_and_tells_no_password() -> None:
+def test_the_command_that_resumes_finds_the_study_and_shows_no_password() -> None:
     given = located_by(Path("my studies"), "postgresql://me:secret@db/hpo")
     studies = [StudyPaths(Path("/x"), name, given) for name in ("a", "b c")]
 
-    told = command("resume", studies)
+    line = command("resume", studies)
 
-    assert shlex.split(told) == [
+    assert shlex.split(line) == [
         *("hpo", "resume", "a", "b c", "--studies-dir", "my studies"),
         *("--storage", "postgresql://me:***@db/hpo"),
     ]
@@ -206,7 +206,7 @@ def test_the_time_left_follows_from_the_trials_that_ended() -> None:
     assert seconds_left([record(0, "RUNNING", 1)], target=6) is None
 
 
-def test_search_spaces_that_differ_are_told_by_what_differs() -> None:
+def test_a_difference_between_search_spaces_is_named() -> None:
     recorded, asked = (
         study_spec(space={"parameters": {"epochs": {"low": 1, "high": 50}, "batch_size": size}, "enqueue": []})
         for size in (32, 64)
