@@ -14,11 +14,11 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/.installed
-	@echo "No pretrained encoder can be had without a download, so the demo studies a ResNet-18 from random weights."
+	@echo "No pretrained encoder is available without a download, so the demo studies a ResNet-18 from random weights."
 	$(BIN)/hpo run --backbone resnet18 --dataset digits --weights none --image-size 32 \
 	    --space docs/demo.toml --trials 10 --study demo
 
-# The files of long tests come first in the order of names, which xdist would turn round.
+# The files of long tests come first in the order of names, which xdist would reverse.
 test: .venv/.installed
 	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.contention [--repeats 15] [WAITING ...]``: ResNet-18 at 32 px from random weights, batches of 64,
 as many threads as this process has CPUs, alone and then beside as many busy loops of ordinary priority. Each
-measurement is a process of its own, whose environment and niceness stand before torch is imported; the loops begin when
-it has warmed up; one that other programs disturb is repeated. What hpo sets for the processes that train rests on it.
+measurement is a process of its own, with its environment and niceness set before torch is imported; the loops begin
+when it has warmed up; measurements that other programs disturb are repeated. hpo's settings for processes that train
+come from this benchmark.
 For a CPU only, on Linux.
 """
 

@@ -73,7 +73,7 @@ class Card:
     cpus: int
     gb: float
     speed: float
-    """In those of an RTX 3060."""
+    """Relative to an RTX 3060."""
 
 
 RTX_3060, RTX_2070 = Card(12, 12, 1.0), Card(16, 8, 1.0)

@@ -36,7 +36,7 @@ USED = (
     " ray.init(address='local', include_dashboard=False, log_to_driver=False)"
 )
 """Reads Python's packages and Ray's programs from disk before a way is timed: the system may have dropped them from its
-cache since the run before, whose seconds would weigh most where a run is shortest."""
+cache since the run before, and those seconds would weigh most in the shortest run."""
 SAMPLE_S = 0.5
 EPOCHS = {"backbone": (6, 12), "none": (2, 6)}
 """Two lengths of trial by freeze mode, so that the usual way needs five minutes for each half on two cores."""

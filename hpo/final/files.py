@@ -33,12 +33,12 @@ class Look:
 
 @dataclass(frozen=True)
 class TestedModel:
-    """A final model and what it is worth."""
+    """A final model and its scores."""
 
     model: bytes
     """A safetensors file."""
     accuracy: float
-    """On the images that it learned from."""
+    """Accuracy on the images that it learned from."""
     look: Look
 
 

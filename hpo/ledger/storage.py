@@ -60,7 +60,7 @@ def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
 
 @contextmanager
 def opening(url: str) -> Iterator[None]:
-    """Say of a database that cannot be opened which, why, and what to do.
+    """Name a database that cannot be opened, the reason, and what to do.
 
     Raises:
         HpoError: What is run inside could not open the database at `url`.
@@ -114,7 +114,7 @@ def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
                     ) from error
                 time.sleep(_RETRY_S)
             except KeyError:
-                # So Optuna says that a study or trial is not there, which another process may have deleted.
+                # Optuna raises it if a study or trial is not there; another process may have deleted it.
                 self.check_owner()
                 raise
             else:
@@ -128,7 +128,7 @@ def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
 def _may_pass(error: Exception) -> bool:
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if not isinstance(cause, OperationalError | InterfaceError):
-        # A connection that the server closed is reported as one of many kinds.
+        # A connection that the server closed raises one of many kinds.
         return isinstance(cause, DatabaseError) and cause.connection_invalidated
     return not any(words in str(cause).lower() for words in _LASTING)
 

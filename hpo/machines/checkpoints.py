@@ -82,7 +82,7 @@ class CheckpointStore:
         for name in (self._name(number), self._partial(number)):
             try:
                 filesystem, folder = _located(self.uri)
-                # Asking first would ask a listing that may be older than the file.
+                # A check first would use a listing that may be older than the file.
                 filesystem.rm_file(f"{folder}/{name}")
             except FileNotFoundError:
                 continue
@@ -203,7 +203,7 @@ def _reason(error: Exception) -> str:
 
 
 def forget_checkpoints(place: CheckpointPlace, running: frozenset[int]) -> None:
-    """Let the checkpoints of all trials but `running` go, on every node that has some for itself."""
+    """Remove the checkpoints of all trials but `running`, on every node that keeps its own."""
     place.keep_only(running)
     if not place.shared:
         each_node(_keep_only, place, running)

@@ -128,7 +128,7 @@ def stop(address: str | None) -> dict[str, int]:
 
 
 def _end(ending: list[psutil.Process]) -> None:
-    """End the nodes first, which end their trials, and the control service last: it is what nodes sign off at."""
+    """End the nodes first, which end their trials, and the control service last: nodes sign off there."""
     raylets: list[psutil.Process] = []
     services: list[psutil.Process] = []
     helpers: list[psutil.Process] = []

@@ -44,7 +44,7 @@ class Part:
     vram_gb: float | None = None
     """GiB of its card; None: there is none, or it does not say."""
     name: str | None = None
-    """Of its card."""
+    """Its card's name."""
     card: int | None = None
     """Its card's number; None: there is none, or it is only supposed."""
 
@@ -80,9 +80,9 @@ def parse(table: str) -> tuple[Card, ...]:
 
 
 def visible(found: tuple[Card, ...], listed: str | None) -> tuple[Card, ...]:
-    """Return those of the cards that `listed`, the value of ``CUDA_VISIBLE_DEVICES``, names; None: all.
+    """Return the cards that `listed` names, which is the value of ``CUDA_VISIBLE_DEVICES``; None: all.
 
-    Which card a part of one (``MIG-...``) belongs to is not looked up: its memory is then unknown.
+    The card of a MIG part (``MIG-...``) is not looked up, so its memory is unknown.
     """
     if listed is None:
         return found
@@ -92,7 +92,7 @@ def visible(found: tuple[Card, ...], listed: str | None) -> tuple[Card, ...]:
     chosen = []
     for name in names:
         named = [card for card in found if name == str(card.index) or _begins(card.uuid, name)]
-        # As CUDA does, nothing after the first that is no card.
+        # CUDA, too, ignores all names after the first that is no card.
         if not named:
             break
         chosen.append(named[0])
@@ -100,7 +100,7 @@ def visible(found: tuple[Card, ...], listed: str | None) -> tuple[Card, ...]:
 
 
 def _begins(uuid: str, name: str) -> bool:
-    """CUDA takes the beginning of a card's number for the card."""
+    """CUDA accepts the beginning of a card's UUID as its name."""
     return name.startswith("GPU-") and uuid.startswith(name)
 
 

@@ -169,7 +169,7 @@ def database(url: str, studies: Path) -> Check:
             engine = create_engine(url, poolclass=NullPool)
             with engine.connect() as connection:
                 if engine.dialect.name == "sqlite":
-                    # Otherwise it would keep the table at once.
+                    # Otherwise SQLite would commit the table immediately.
                     connection.execute(text("BEGIN IMMEDIATE"))
                 probe = f"hpo_doctor_{uuid.uuid4().hex[:8]}"
                 connection.execute(text(f"CREATE TABLE {probe} (x INTEGER)"))

@@ -46,9 +46,9 @@ class Ended:
     """How studies that ran together ended."""
 
     summaries: list[dict[str, Any]]
-    """Of those that reached their end."""
+    """Summaries of the studies that reached their end."""
     failures: list[HpoError]
-    """Why the others could not."""
+    """Why the others did not."""
 
 
 def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str) -> Ended:
@@ -154,7 +154,7 @@ def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interrupt
         if needs_retrain(run.ledger):
             retrainings.append(begin_retrain(run, place(run.options, nodes())))
         elif run.ledger.final is None and any(one.state != "RUNNING" for one in records):
-            # Where the end of the time left no ended trial, there is nothing to retrain, which is no failure.
+            # If the time ended before any trial did, there is nothing to retrain, which is no failure.
             failures[run.ledger.name] = nothing_to_retrain(run.ledger)
     finish_retrains(retrainings, interruption.check)
     failures |= {one.run.ledger.name: one.failure for one in retrainings if one.failure is not None}
@@ -211,7 +211,7 @@ def _is_unfinished(one: OpenStudy) -> bool:
 
 
 def _forget_unbegun(opened: Sequence[OpenStudy], url: str, is_first: bool) -> None:
-    """Leave nothing of studies that could not begin for what the user gave, nor of a database made for them alone."""
+    """Remove studies that could not begin because of the user's input, and a database made for them alone."""
     unbegun = [one for one in opened if not one.ledger.n_trials]
     for one in unbegun:
         ledgers.delete(url, one.ledger.name)

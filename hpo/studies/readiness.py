@@ -147,7 +147,7 @@ def _checkpoint_place(one: OpenStudy, clustered: bool) -> CheckpointPlace:
             + "".join(f"\n  {_node_name(node_id)}: {words}" for node_id, words in failed.items())
         )
     seen = set() if failed else take_probes(uri, token)
-    # A machine that is alone, be it of several cards, shares its folders with nobody who may join it later.
+    # A single machine, even with several cards, shares its folders with no machine that may join later.
     machines = {node["NodeManagerAddress"] for node in alive()}
     if seen >= set(written.values()) and ("://" in uri or len(machines) > 1):
         logger.info("study %s: checkpoints in %s, which all nodes share: a trial continues wherever it is", name, uri)
@@ -190,7 +190,7 @@ def _needs(one: OpenStudy, width: int) -> dict[FreezeMode, MemoryNeed]:
 
 
 def _estimate(configs: tuple[TrialConfig, ...], classes: int, width: int) -> dict[FreezeMode, MemoryNeed]:
-    """Leave out what cannot be followed without numbers, as a user's own network may: then no memory is asked for."""
+    """Leave out modes that cannot be estimated, as with some users' networks; such trials then ask for no memory."""
     from trainables.errors import InputError
     from trainables.training.memory import estimate
 
@@ -214,7 +214,7 @@ def _fill(one: OpenStudy, placement: Placement) -> None:
     nodes = {node["NodeID"]: node for node in alive()}
     streams: dict[str, Any] = {}
     for node_id, node in nodes.items():
-        # The process ends with its task, for what it keeps of a card is in no trial's account.
+        # The process ends with its task, since no trial's share counts the memory that it keeps on a card.
         task = ray.remote(num_cpus=0, max_calls=1)(_filling).options(
             num_returns="streaming",
             num_gpus=asked.gpus if node["Resources"].get("GPU") else 0,
@@ -272,6 +272,6 @@ def _fill_this_node(configs: tuple[TrialConfig, ...], options: RunOptions) -> st
 
 
 def _cause(error: BaseException) -> str:
-    """The last line of what Ray says is what the task raised."""
+    """Return what the task raised: the last line of Ray's message."""
     cause = getattr(error, "cause", None) or error
     return (str(cause).strip().splitlines() or [type(cause).__name__])[-1].rstrip(".")

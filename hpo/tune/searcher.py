@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 RAY_ANSWER_S = 30.0
 """How long an empty task may take before Ray counts as dead."""
 NODES_LOOK_S = 2.0
-"""Between two looks at which machines are alive."""
+"""Seconds between two looks at which machines are alive."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class _TuneTrial:
     waits: bool = True
     """Whether it still waits for a machine."""
     address: str | None = None
-    """Of the machine that it runs on, once it has reported."""
+    """Address of the machine that it runs on, once it has reported."""
 
 
 class LedgerSearch(Searcher):
@@ -75,7 +75,7 @@ class LedgerSearch(Searcher):
             return str(Searcher.FINISHED)
         running = [(one.share, one.address) for one in self._given.values() if not one.waits]
         waiting = [one.share for one in self._given.values() if one.waits]
-        # A trial that had to wait for a GPU would be drawn without what the running ones teach.
+        # A trial drawn now would wait for a GPU, and the sampler could not use the results of the running trials.
         if study is None or not self.placement.has_room(running, waiting):
             return None
         try:
@@ -127,7 +127,7 @@ class LedgerSearch(Searcher):
         raise dead_end
 
     def stop(self, failure: HpoError) -> None:
-        """End the studies that have not ended, for a reason that is none of a trial's."""
+        """End the studies that have not ended, for a reason outside their trials."""
         self._over = True
         for study in self._studies:
             if study.left or study.open:
@@ -147,8 +147,7 @@ class LedgerSearch(Searcher):
 class RunWatch(Callback):
     """Passes to the searcher what Ray reports only to callbacks: that a trial started, and with what error one failed.
 
-    Between two of Ray's steps it also sees to it that an interruption, the coming and going of machines, and the death
-    of Ray itself, get through.
+    Between two of Ray's steps it also handles an interruption, machines that join or leave, and the death of Ray.
     """
 
     def __init__(self, search: LedgerSearch, options: RunOptions, interruption: Interruption) -> None:
@@ -206,7 +205,7 @@ class RunWatch(Callback):
             self._place_anew([as_node(one["Resources"]) for one in nodes.values()])
 
     def _place_anew(self, nodes: list[Node]) -> None:
-        """Divide what is left of the cluster, or what it has now, among trials."""
+        """Divide the cluster as it is now among trials."""
         if self._search.placement.whole.gpus and not any(node.gpus for node in nodes):
             logger.warning("no GPU is left: trials wait until a node with one joins")
             return

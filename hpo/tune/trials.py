@@ -18,7 +18,7 @@ from trainables.config import EpochResult, FreezeMode, MemoryNeed
 logger = logging.getLogger(__name__)
 
 SAME_FAILURES = 3
-"""So many trials that fail alike, before any has finished an epoch, are no bad luck: the study stops."""
+"""The study stops after so many trials that fail alike before any trial has finished an epoch."""
 
 _FORGOTTEN = 64
 """Trials that ended last, whose checkpoints another machine may still keep."""
@@ -119,7 +119,7 @@ class StudyTrials:
             assignment = self.ledger.ask(lambda params: self._accept(params, placement))
             self._new -= 1
             self._listener.started(assignment)
-        # One that an earlier run began on larger cards may fit on none of these: it tries how small a batch must be.
+        # A trial begun on larger cards by an earlier run may fit on none of these: it finds its micro-batch by trying.
         fit = self._fit(assignment.params, placement) or Fit(placement.whole, None)
         self._fits[assignment.number] = fit
         config = trial_config(
@@ -165,7 +165,7 @@ class StudyTrials:
     def complete(self, number: int, result: dict[str, Any], *, stopping: bool) -> None:
         """Record a trial's last epoch and its end, as its last or because ASHA stopped it there.
 
-        Where the run is `stopping`, whether ASHA stops it here is for the next run to say: the checkpoint gives it this
+        If the run is `stopping`, the next run decides whether ASHA stops the trial here: the checkpoint gives it this
         epoch again.
         """
         last = epoch_result(result)
@@ -185,7 +185,7 @@ class StudyTrials:
         Args:
             number: The trial's.
             error: What it failed with.
-            lost: Whether its machine is gone, which is no failure of the trial's.
+            lost: Whether its machine is gone, which does not count as a failure of the trial.
         """
         self._failures[number] += not lost
         if self._failures[number] <= self._options.max_failures:
@@ -253,5 +253,5 @@ class StudyTrials:
 
 
 def epoch_result(result: dict[str, Any]) -> EpochResult:
-    """Return the epoch in what Ray reports of a trial."""
+    """Return the epoch from a trial's report to Ray."""
     return EpochResult(**{name: result[name] for name in _EPOCH_FIELDS})

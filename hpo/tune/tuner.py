@@ -56,7 +56,7 @@ def run_trials(
                 storage_path=str(scratch),
                 stop=lambda trial_id, _result: search.stopping(trial_id),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                # What failed is handed out again by the searcher, which alone knows whether it was the trial's fault.
+                # The searcher hands out failed trials again, since it alone knows whether the trial was the cause.
                 failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[RunWatch(search, options, interruption)],
                 verbose=0,
@@ -77,7 +77,7 @@ def run_trials(
 
 
 def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """Return what a trial asks of Ray; of one whose checkpoint lies on one machine alone, preferably there."""
+    """Return the resources that a trial asks for; if one machine alone has its checkpoint, preferably there."""
     bundles = [config["resources"].resources]
     if config["node"] is None:
         return tune.PlacementGroupFactory(bundles)

@@ -64,7 +64,7 @@ class Report:
     """Ray processes that outlived their study's driver."""
     leaked_files: int = 0
     seconds_to_epoch: list[float] = field(default_factory=list)
-    """From each `hpo resume` to its first new epoch."""
+    """Seconds from each `hpo resume` to its first new epoch."""
 
     def __iadd__(self, other: "Report") -> "Report":
         for one in dataclasses.fields(self):

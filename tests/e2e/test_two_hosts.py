@@ -1,4 +1,4 @@
-"""One study over two hosts that share nothing but a network, as a user runs it, and what it bears.
+"""One study over two hosts that share nothing but a network, as a user runs it, and the faults that it survives.
 
 The head has a card of 12 GB and the node one of 8, as far as Ray knows: trials train on the CPU.
 """
@@ -33,7 +33,7 @@ freeze_mode = "none"
 """
 QUICK, LONG = SPACE.format(sizes=[16, 32], epochs=1), SPACE.format(sizes=[32], epochs=30)
 LONGER = SPACE.format(sizes=[32], epochs=60)
-"""Of a study that is still under way when Ray gives a node up, 10 to 20 s after its death."""
+"""Space of a study that still runs when Ray gives a node up, 10 to 20 s after its death."""
 WAIT_S = 150.0
 
 

@@ -102,7 +102,7 @@ def read_split(data: DataConfig, data_dir: str | None, *, train: bool) -> Labell
     For `training_images` and the held-out test only; nothing else may call it.
 
     Raises:
-        InputError: It cannot be had, or its images are not those that the study recorded.
+        InputError: It cannot be read or downloaded, or its images are not those that the study recorded.
     """
     images = _whole_split(data, data_root(data_dir), train=train)
     split, recorded = ("train", data.train_sha256) if train else ("test", data.test_sha256)

@@ -34,7 +34,7 @@ def fetch(url: str, destination: Path, sha256_prefix: str | None) -> Path:
             then the digest of the first download is logged.
 
     Raises:
-        InputError: The file cannot be had, was cut short, or is another file than the one that was published.
+        InputError: The file cannot be fetched, was cut short, or is another file than the one that was published.
     """
     if destination.exists():
         return destination

@@ -21,7 +21,7 @@ IMAGENET = Geometry(
 """The usual ImageNet evaluation transform."""
 
 GEOMETRY_KEY = "geometry"
-"""In a safetensors file's metadata: its weights' transform, the fields of `Geometry` as JSON."""
+"""Key in a safetensors file's metadata: its weights' transform, the fields of `Geometry` as JSON."""
 
 
 @dataclass(frozen=True)

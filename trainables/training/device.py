@@ -13,7 +13,7 @@ from trainables.errors import InputError
 
 _LIBC = ctypes.CDLL(None)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _NEVER = -1, -4, -1
-"""Of malloc.h, and the threshold that mallopt(3) gives for no trimming at all."""
+"""Constants of malloc.h, and the threshold that mallopt(3) gives for no trimming at all."""
 _TURING = (7, 5)
 _AMPERE = (8, 0)
 _NO_MEMORY = (

@@ -36,7 +36,7 @@ class Evaluation:
     """What a network is worth on some images."""
 
     accuracy: float
-    """In [0, 1]."""
+    """Share of images classified right, in [0, 1]."""
     loss: float
     """Mean cross-entropy, in nats."""
     predicted: np.ndarray

@@ -109,9 +109,9 @@ class _Part:
 
     module: nn.Module
     shape: tuple[int, ...]
-    """Of one of its inputs."""
+    """Shape of one of its inputs."""
     dtype: torch.dtype
-    """Of its inputs: uint8 pixels or float32 features."""
+    """Type of its inputs: uint8 pixels or float32 features."""
     device: torch.device
     width: int
     augment: Augment
