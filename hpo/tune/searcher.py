@@ -212,7 +212,7 @@ class RunWatch(Callback):
         try:
             self._search.placement = place(self._options, nodes)
         except UsageError as error:
-            logger.warning("%s Trials wait until a node that can joins.", error)
+            logger.warning("%s Trials wait until a node that can hold them joins.", error)
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
