@@ -14,11 +14,11 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/.installed
-	@echo "No pretrained encoder can be had without a download, so the demo studies a ResNet-18 from random weights."
+	@echo "No pretrained encoder is available without a download, so the demo studies a ResNet-18 from random weights."
 	$(BIN)/hpo run --backbone resnet18 --dataset digits --weights none --image-size 32 \
 	    --space docs/demo.toml --trials 10 --study demo
 
-# The files of long tests come first in the order of names, which xdist would turn round.
+# The files of long tests come first in the order of names, which xdist would reverse.
 test: .venv/.installed
 	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -29,7 +29,7 @@ test-slow: .venv/.installed-slow
 test-gpu: .venv/.installed
 	$(BIN)/pytest -m gpu
 
-# Kills studies at random moments, half an hour long, and prints what it came to (docs/reliability.md).
+# Kills studies at random moments, half an hour long, and prints the result (docs/reliability.md).
 chaos: .venv/.installed
 	$(BIN)/python -m tests.e2e.chaos --kills 28
 	$(BIN)/python -m tests.e2e.chaos --kills 12 --seed 100 --postgres

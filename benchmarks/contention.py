@@ -1,9 +1,10 @@
-"""Training steps a second alone and beside other programs, by how OpenMP's threads wait and by the process's niceness.
+"""Training steps per second, alone and beside other programs, by how OpenMP's threads wait and by niceness.
 
 ``python -m benchmarks.contention [--repeats 15] [WAITING ...]``: ResNet-18 at 32 px from random weights, batches of 64,
 as many threads as this process has CPUs, alone and then beside as many busy loops of ordinary priority. Each
-measurement is a process of its own, whose environment and niceness stand before torch is imported; the loops begin when
-it has warmed up; one that other programs disturb is repeated. What hpo sets for the processes that train rests on it.
+measurement is a process of its own, with its environment and niceness set before torch is imported; the loops begin
+when it has warmed up; measurements that other programs disturb are repeated. hpo's settings for processes that train
+come from this benchmark.
 For a CPU only, on Linux.
 """
 
@@ -107,7 +108,7 @@ class Training:
         self.process.send_signal(signal.SIGSTOP)
 
     def end(self) -> tuple[list[float], list[float]]:
-        """End it, and return the steps a second alone and beside busy loops, of each repetition."""
+        """End it, and return the steps per second, alone and beside busy loops, of each repetition."""
         self.process.kill()
         stamps = [float(line) for line in self.process.communicate()[0].splitlines(keepends=True) if line[-1] == "\n"]
         rates = [rate(stamps, window) for window in self._windows]
@@ -133,7 +134,7 @@ def undisturbed(ours: list[subprocess.Popen[Any]], seconds: float) -> Window:
 
 
 def rate(stamps: list[float], window: Window) -> float:
-    """Return the steps a second in a window: between the steps' ends, where there are enough of them."""
+    """Return the steps per second in a window: between the steps' ends, where there are enough of them."""
     inside = [stamp for stamp in stamps if window.begun <= stamp <= window.ended]
     if len(inside) > 2:
         return (len(inside) - 1) / (inside[-1] - inside[0])

@@ -1,4 +1,4 @@
-"""What the driver costs a trial as a study grows, with trials that do nothing, and epoch reports a second.
+"""The driver's cost per trial as a study grows, with trials that do nothing, and epoch reports per second.
 
 ``python -m benchmarks.driver [--trials 10000]``: Ray Tune, Optuna and SQLite are real, the training is not.
 """
@@ -33,7 +33,7 @@ REPETITIONS = 5
 
 
 class EmptyTrial(tune.Trainable):
-    """Answers at once with the one epoch that the trial has."""
+    """Answers immediately with the one epoch that the trial has."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Remember the trial's number."""
@@ -113,7 +113,7 @@ def new_ledger(folder: Path, trials: int, epochs: int, sampler: Sampler) -> Ledg
 
 
 def seconds_a_trial(trials: int, sampler: Sampler) -> list[tuple[float, float]]:
-    """Run `trials` empty trials, two at a time; return wall and CPU seconds a trial of each of `BLOCKS` blocks."""
+    """Run `trials` empty trials, two at a time; return wall and CPU seconds per trial in each of `BLOCKS` blocks."""
     with tempfile.TemporaryDirectory() as name, ray_session("local"):
         ledger = new_ledger(Path(name), trials, 1, sampler)
         clock = Clock()
@@ -130,7 +130,7 @@ def seconds_a_trial(trials: int, sampler: Sampler) -> list[tuple[float, float]]:
 
 
 def by_block(begun: float, ends: list[float]) -> list[float]:
-    """Return the seconds a trial of each block, of trials that begin at `begun` and end at `ends`."""
+    """Return the seconds per trial in each block, of trials that begin at `begun` and end at `ends`."""
     block = len(ends) // BLOCKS
     times = [begun, *ends[block - 1 :: block][:BLOCKS]]
     return [(after - before) / block for before, after in itertools.pairwise(times)]
@@ -155,10 +155,10 @@ def main() -> None:
     options = parser.parse_args()
     for epochs in (50, 200):
         rate = statistics.median(reports_a_second(epochs) for _ in range(REPETITIONS))
-        sys.stdout.write(f"epoch reports a second, {epochs} epochs: {rate:.0f}\n")
+        sys.stdout.write(f"epoch reports per second, {epochs} epochs: {rate:.0f}\n")
     block = options.trials // BLOCKS
     for number, (wall, cpu) in enumerate(seconds_a_trial(options.trials, options.sampler), start=1):
-        sys.stdout.write(f"trials to {number * block}: {wall:.4f} s a trial, {cpu:.4f} of the driver's CPU time\n")
+        sys.stdout.write(f"trials to {number * block}: {wall:.4f} s per trial, {cpu:.4f} of the driver's CPU time\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How busy 1,000 trials keep unequal cards: hpo's placement against one trial a GPU, first come, first served.
+"""How busy 1,000 trials keep unequal cards: hpo's placement against one trial per GPU, first come, first served.
 
 ``python -m benchmarks.placement [--seeds 20] [--figure FILE]``: the scheduling alone is simulated, nothing is trained.
 ``python -m benchmarks.placement --estimate`` makes `NEEDS` again (15 s; the only part that needs torch).
@@ -59,7 +59,7 @@ PASSES: dict[FreezeMode, float] = {"none": 3.0, "partial": 1.5, "backbone": 0.0}
 """Forward passes that training on an image takes: the way back is twice as long, that through the last stage a quarter
 of it."""
 TFLOPS = 8.0
-"""Useful ones, in mixed precision: 326 images a second when a ResNet-50 is fine-tuned."""
+"""Useful ones, in mixed precision: 326 images per second when a ResNet-50 is fine-tuned."""
 STEP_S, EPOCH_S, SETUP_S = 0.005, 0.3, 2.0
 NOISE = 0.2
 """Deviation of the logarithm of a trial's own factor."""
@@ -73,7 +73,7 @@ class Card:
     cpus: int
     gb: float
     speed: float
-    """In those of an RTX 3060."""
+    """Relative to an RTX 3060."""
 
 
 RTX_3060, RTX_2070 = Card(12, 12, 1.0), Card(16, 8, 1.0)
@@ -270,7 +270,7 @@ class Alone:
         return min(holding, key=lambda index: free[index].gb, default=None)
 
 
-FIRST_COME, OVERTAKING = "one a GPU, first come, first served", "one a GPU, any that fits"
+FIRST_COME, OVERTAKING = "one per GPU, first come, first served", "one per GPU, any that fits"
 SHARES, OWN = "hpo's shares, first come, first served", "hpo"
 WAYS: dict[str, Callable[[Sequence[Card]], Way]] = {
     FIRST_COME: Alone,
@@ -390,7 +390,7 @@ class Simulation:
 
 
 Outcomes = dict[str, dict[str, list[Outcome]]]
-"""By cluster and way, one a seed."""
+"""By cluster and way, one per seed."""
 
 
 def simulate(seeds: int) -> Outcomes:
@@ -403,7 +403,7 @@ def simulate(seeds: int) -> Outcomes:
 
 
 def shown(outcomes: Outcomes) -> str:
-    """Return the results in Markdown, a table a cluster."""
+    """Return the results in Markdown, one table per cluster."""
     seeds = len(outcomes[next(iter(outcomes))][OWN])
     lines = [f"{TRIALS} trials; medians of {seeds} seeds (smallest to largest)"]
     for cluster, by_way in outcomes.items():

@@ -1,4 +1,4 @@
-"""Images a second of backbones by precision and memory layout.
+"""Images per second of backbones by precision and memory layout.
 
 ``python -m benchmarks.precision [BACKBONE ...]``: the paper's, or those that are named; random weights, one thread.
 What `trainables.device` and `trainables.backbones` choose rests on it.
@@ -35,7 +35,7 @@ def learner(backbone: str, precision: Precision, layout: torch.memory_format, ba
 
 
 def images_per_second(made: Learner, images: int) -> tuple[float, float]:
-    """Return images a second in training and in evaluation, each after a first pass that is not counted."""
+    """Return images per second in training and in evaluation, each after a first pass that is not counted."""
     size = made.geometry.crop
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (images, 3, size, size), dtype=np.uint8)

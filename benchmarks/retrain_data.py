@@ -140,7 +140,7 @@ def train_with_validation(learner: Learner, data: TrainingData) -> Iterator[Epoc
 
 
 def cosine(config: TrialConfig, epochs: int | None = None, flat: int = 0) -> list[float]:
-    """Return a learning rate an epoch that falls to zero along half a cosine behind the first `flat` epochs."""
+    """Return one learning rate per epoch that falls to zero along half a cosine behind the first `flat` epochs."""
     falling = (epochs or config.epochs) - flat
     return [config.learning_rate] * flat + [
         config.learning_rate * (1 + math.cos(math.pi * epoch / falling)) / 2 for epoch in range(falling)

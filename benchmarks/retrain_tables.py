@@ -8,7 +8,7 @@ from typing import Any
 STARTS = ("random", "none", "partial", "backbone")
 OWN, BEST, BEST_AVERAGED = "b: the trial's own best epoch", "c: train, validation chooses", "c, second half averaged"
 TODAY, LONG = "a: train+val, best epoch, replayed rates", "d: train+val, all epochs, replayed rates"
-HALF, QUARTER, EMA = "d, second half averaged", "d, last quarter averaged", "d, moving average (0.7 an epoch)"
+HALF, QUARTER, EMA = "d, second half averaged", "d, last quarter averaged", "d, moving average (0.7 per epoch)"
 COSINE, COSINE_AVERAGED = "e: train+val, cosine over all epochs", "e, last quarter averaged"
 SHORT, LATE = "e over the best epoch's count", "e, cosine in the second half only"
 CONTROL, SOUP = "e on train alone", "f: soup of three e, one start"

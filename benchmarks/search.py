@@ -43,7 +43,7 @@ class Way(Protocol):
         """Return the next trial's parameters."""
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Learn of an epoch after which the trial goes on."""
+        """Learn of an epoch after which the trial continues."""
 
     def end(self, number: int, epoch: int, value: float, state: TrialState) -> None:
         """Learn of the trial's last epoch."""
@@ -65,12 +65,12 @@ class Own:
         return self._draws.draw(number)[0]
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Tell the sampler."""
+        """Report the epoch to the sampler."""
         self._draws.report(number, epoch, value)
         self._best[number] = max(value, self._best.get(number, value))
 
     def end(self, number: int, epoch: int, value: float, state: TrialState) -> None:
-        """Tell the sampler; a complete trial's value is its best epoch's, as in the ledger."""
+        """Report the end to the sampler; a complete trial's value is its best epoch's, as in the ledger."""
         self.report(number, epoch, value)
         self._draws.finish(number, state, self._best[number] if state is TrialState.COMPLETE else None)
 
@@ -93,11 +93,11 @@ class Usual:
         return cast(dict[str, Any], self._search.suggest(str(number)))
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Tell OptunaSearch."""
+        """Report the epoch to OptunaSearch."""
         self._search.on_trial_result(str(number), {METRIC: value, "training_iteration": epoch})
 
-    def end(self, number: int, epoch: int, value: float, state: TrialState) -> None:  # noqa: ARG002 - it is not told
-        """Tell OptunaSearch, which takes every trial for complete."""
+    def end(self, number: int, epoch: int, value: float, state: TrialState) -> None:  # noqa: ARG002 - it takes no state
+        """Report the end to OptunaSearch, which takes every trial for complete."""
         self._search.on_trial_complete(str(number), {METRIC: value, "training_iteration": epoch})
 
 

@@ -36,7 +36,7 @@ USED = (
     " ray.init(address='local', include_dashboard=False, log_to_driver=False)"
 )
 """Reads Python's packages and Ray's programs from disk before a way is timed: the system may have dropped them from its
-cache since the run before, whose seconds would weigh most where a run is shortest."""
+cache since the run before, and those seconds would weigh most in the shortest run."""
 SAMPLE_S = 0.5
 EPOCHS = {"backbone": (6, 12), "none": (2, 6)}
 """Two lengths of trial by freeze mode, so that the usual way needs five minutes for each half on two cores."""
@@ -58,7 +58,7 @@ class Cost:
 
 
 Results = dict[tuple[str, str], list[Cost]]
-"""What each way of each half took, one cost a repetition."""
+"""What each way of each half took, one cost per repetition."""
 
 
 def configurations(freeze_mode: str, epochs: tuple[int, int]) -> list[dict[str, Any]]:
@@ -173,7 +173,7 @@ def write_weights(folder: Path) -> str:
 def main() -> None:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", help="with train and test, of one folder a class each; default: digits")
+    parser.add_argument("--folder", help="with train and test, each with one folder per class; default: digits")
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--results", type=Path, help="a JSON file; repetitions are added to those that it holds")
@@ -205,7 +205,7 @@ def main() -> None:
 
 
 def as_rows(results: Results) -> list[dict[str, Any]]:
-    """Return one row a run."""
+    """Return one row per run."""
     return [
         {"half": half, "way": way, **dataclasses.asdict(cost)}
         for (half, way), costs in results.items()

@@ -1,7 +1,7 @@
-"""What the command line tells people, and the exit code that goes with it.
+"""The errors that the command line reports, and the exit code of each.
 
 HpoError (1)               the study or a command failed
-├─ NoPlaceError (1)        a checkpoint cannot be kept; the study can be resumed once that is mended
+├─ NoPlaceError (1)        a checkpoint cannot be kept; the study can be resumed once that is fixed
 ├─ NothingFitsError (1)    no configuration fits on the machines
 ├─ DeadEndError (1)        all that is left waits for machines that are gone
 ├─ UsageError (2)          bad usage or input: nothing was created
@@ -10,13 +10,13 @@ HpoError (1)               the study or a command failed
 
 
 class HpoError(Exception):
-    """A failure that a person can understand: one or two lines that name the cause and the mend."""
+    """A failure that a person can understand: one or two lines that name the cause and the fix."""
 
     exit_code = 1
 
 
 class NoPlaceError(HpoError):
-    """A checkpoint cannot be kept or read: its disk is full, or its place is away."""
+    """A checkpoint cannot be kept or read: its disk is full, or its place is unreachable."""
 
 
 class NothingFitsError(HpoError):
@@ -34,6 +34,6 @@ class UsageError(HpoError):
 
 
 class InterruptedStudy(HpoError):  # noqa: N818 - an interruption is no error
-    """The user stopped the study; the message is the command that goes on."""
+    """The user stopped the study; the message is the command that continues it."""
 
     exit_code = 130

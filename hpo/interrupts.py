@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops in order, a second at once."""
+"""Ctrl-C and SIGTERM: the first stops in order, a second immediately."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from hpo.errors import InterruptedStudy
 
 
 class Interruption:
-    """The signal handler of a command that can be gone on with, by `command`."""
+    """The signal handler of a command whose work `command` continues."""
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -18,7 +18,7 @@ class Interruption:
     @property
     def message(self) -> str:
         """The last line that the user sees."""
-        return f"stopped; go on with: {self.command}"
+        return f"stopped; continue with: {self.command}"
 
     def check(self) -> None:
         """Raise KeyboardInterrupt again if the first one was swallowed, as in a callback that C code made."""
@@ -26,7 +26,7 @@ class Interruption:
             raise KeyboardInterrupt
 
     def __call__(self, _signal: int, _frame: object) -> None:
-        """Stop in order, or at once where that was asked for before."""
+        """Stop in order the first time, and immediately the second time."""
         if self._asked:
             os.write(2, f"{self.message}\n".encode())
             os._exit(InterruptedStudy.exit_code)
@@ -39,7 +39,7 @@ def stoppable(command: str) -> Iterator[Interruption]:
     """Turn the first Ctrl-C or SIGTERM into `InterruptedStudy`, and the second into the end of this process.
 
     Args:
-        command: What goes on with the work that was stopped; the last line that the user sees.
+        command: What continues the work that was stopped; the last line that the user sees.
     """
     interruption = Interruption(command)
     previous = {number: signal.signal(number, interruption) for number in (signal.SIGINT, signal.SIGTERM)}

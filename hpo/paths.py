@@ -93,7 +93,7 @@ class StudyPaths:
 
     @property
     def trials(self) -> Path:
-        """One row a trial."""
+        """One row per trial."""
         return self.folder / "trials.csv"
 
     @property
@@ -128,5 +128,5 @@ class StudyPaths:
 
 
 def command(verb: str, studies: Sequence[StudyPaths]) -> str:
-    """Return the command that goes on with studies, such as ``resume``, to be pasted where they were started."""
+    """Return the command that continues studies, such as ``resume``, to be pasted where they were started."""
     return shlex.join(["hpo", verb, *(study.name for study in studies), *studies[0].located_by])

@@ -23,13 +23,13 @@ RetrainOn = Literal["train+val", "train"]
 """What the final model learns from."""
 
 SCHEMA_VERSION = 2
-"""Of what a ledger holds; hpo/ledger/migrations.py has the earlier ones."""
+"""Version of the specifications in ledgers; hpo/ledger/migrations.py reads the earlier ones."""
 
 GRACE_PERIOD = 2
 """Epochs before ASHA may stop a trial: rungs at 2, 8 and 32 of 50 epochs. With the reduction factor it was chosen by
 replays against real trainings (docs/performance.md)."""
 REDUCTION_FACTOR = 4.0
-"""ASHA lets the best quarter of a rung go on, as Li et al. (2020), "A System for Massively Parallel Hyperparameter
+"""ASHA lets the best quarter of a rung continue, as Li et al. (2020), "A System for Massively Parallel Hyperparameter
 Tuning", do."""
 
 _DERIVED = ("schema_version", "offset_seeds", "data.split_seeds")
@@ -53,7 +53,7 @@ class SearchConfig(BaseModel):
     grace_period: int = GRACE_PERIOD
     """Epochs that every trial may train before ASHA compares it."""
     reduction_factor: float = REDUCTION_FACTOR
-    """One in so many trials of a rung goes on to the next."""
+    """One in so many trials of a rung continues to the next."""
 
 
 class StudySpec(BaseModel):
@@ -151,9 +151,9 @@ def trial_seed(spec: StudySpec, number: int) -> int:
 
 
 def differences(recorded: StudySpec, asked: StudySpec) -> list[str]:
-    """Return one line for each field in which `asked` is not the specification that a study recorded.
+    """Return one line for each field in which `asked` differs from the specification that a study recorded.
 
-    What an earlier version did not record cannot differ.
+    Fields that an earlier version did not record are left out.
     """
     old, new = _flat(recorded.model_dump()), _flat(asked.model_dump())
     left_out = (*_DERIVED, *(name for name in _LOOKED_UP if name in old and old[name] is None))
@@ -179,7 +179,7 @@ def trial_config(
 
 
 def _flat(document: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Name what lies deeper by its way there, ``search.space.parameters.batch_size``."""
+    """Flatten nested tables; keys become paths, such as ``search.space.parameters.batch_size``."""
     flat: dict[str, Any] = {}
     for name, value in document.items():
         if isinstance(value, dict):

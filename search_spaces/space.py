@@ -21,7 +21,7 @@ _LARGEST = {"batch_size": 65_536, "epochs": 100_000}
 
 
 class SpaceError(ValueError):
-    """A search space cannot be used; the message has one line a mistake: file, key, what is wrong, what is allowed."""
+    """A search space cannot be used; the message has one line per mistake: file, key, the problem, what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _alternatives(name: str, entry: object, problems: list[str]) -> tuple[Altern
     if len(categorical) > 1 or (categorical and mixed):
         problems.append(
             f"parameters.{name}: alternatives must all be ranges, or all have the same choices, because Optuna allows"
-            " one kind a parameter; write a constant as a range with low = high."
+            " one kind per parameter; write a constant as a range with low = high."
         )
     return tuple(alternatives)
 

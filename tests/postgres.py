@@ -42,7 +42,7 @@ class Server:
         self._control("start", "-w", "-l", str(self.data / "log"), "-o", options)
 
     def stop(self) -> None:
-        """Stop at once, as if it had crashed."""
+        """Stop immediately, as if it had crashed."""
         self._control("stop", "-m", "immediate", "-w")
 
     def _control(self, *arguments: str) -> None:

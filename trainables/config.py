@@ -1,4 +1,4 @@
-"""What one trial is told and what it answers: plain frozen records, without torch, so that the driver stays light."""
+"""A trial's configuration and its results: plain frozen records, without torch, so that the driver stays light."""
 
 import math
 import os
@@ -78,11 +78,11 @@ class DataConfig:
     skipped_images: tuple[str, ...] = ()
     """Images that cannot be read and are left out, as SPLIT/NAME, such as ``train/cat/1.jpg`` or ``test/cat/1.jpg``."""
     splits_sha256: str | None = None
-    """Of the names and labels of training and validation, in their order; None: no check."""
+    """Digest of the names and labels of training and validation, in their order; None: no check."""
     train_sha256: str | None = None
-    """Of what lies in the training split: each image's name, label and size in bytes; None: no check."""
+    """Digest of the training split: each image's name, label and size in bytes; None: no check."""
     test_sha256: str | None = None
-    """Of what lies in the test split; None: no check."""
+    """Digest of the test split; None: no check."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +100,16 @@ class ModelConfig:
     weights_name: str | None = None
     """What `weights` was found to mean, such as ``IMAGENET1K_V2``; None: not looked up."""
     weights_sha256: str | None = None
-    """Of the weights' file; None: there is none, or it was not looked up."""
+    """Digest of the weights' file; None: there is none, or it was not looked up."""
     code_sha256: str | None = None
-    """Of the file of a user's own backbone; None: it has none, or it was not looked up."""
+    """Digest of the file of a user's own backbone; None: it has none, or it was not looked up."""
     geometry: Geometry | None = None
     """The weights' own transform at `image_size`; None, as in studies of hpo 0.1.0: that of the default weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """What the machine gives a trial. Its numbers do not depend on it, but for `micro_batch`, as far as that says."""
+    """What the machine gives a trial. A trial's numbers depend on none of it but `micro_batch`, as described there."""
 
     data_dir: str | None = None
     """Where datasets, weights and image stores lie; None: see `data_root`."""
@@ -121,8 +121,8 @@ class MachineConfig:
     """Least niceness of the process that trains, 0 to 19: how far it steps back behind other programs."""
     micro_batch: int | None = None
     """Images that are on the device at a time; a larger batch is split and its gradients are summed. None: no split.
-    The step is the whole batch's but for batch norm, whose statistics are then those of a part, and for what is random
-    in it (augmentation, dropout), which is drawn by part."""
+    The step equals the whole batch's but for batch norm, which takes its statistics from a part, and for random numbers
+    (augmentation, dropout), which are drawn for each part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ class TrainedModel:
     model: bytes
     """A safetensors file."""
     accuracy: float
-    """On the images that it learned from, in [0, 1]."""
+    """Accuracy on the images that it learned from, in [0, 1]."""
     is_finite: bool
     """Whether its last loss is a number."""
     micro_batch: int | None = None

@@ -1,4 +1,4 @@
-"""The one exception that trainables raise for a mistake that a person can mend."""
+"""The one exception that trainables raise for a mistake that a person can fix."""
 
 
 class InputError(ValueError):

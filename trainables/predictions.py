@@ -7,7 +7,7 @@ import numpy as np
 
 
 def pack(indices: np.ndarray) -> str:
-    """Return (N,) class indices, in [0, 65535], as text: about a byte an image."""
+    """Return (N,) class indices, in [0, 65535], as text: about one byte per image."""
     return base64.b85encode(zlib.compress(indices.astype("<u2").tobytes())).decode()
 
 

@@ -43,7 +43,7 @@ def head(
 ) -> None:
     """Start a cluster; print the line to paste on others.
 
-    Several cards become several nodes, one a card.
+    Several cards become several nodes, one per card.
     """
     from hpo.machines import cluster as clusters
     from hpo.machines.connection import is_loopback
@@ -118,7 +118,7 @@ def stop(
 ) -> None:
     """Stop this machine's part of a cluster.
 
-    Only what `hpo cluster` started ends; other Ray processes, such as a local study's, go on.
+    Only what `hpo cluster` started ends; other Ray processes, such as a local study's, continue.
     """
     from hpo.machines.cluster import stop as end
 
@@ -147,7 +147,7 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what would stop a study on this machine, or on a cluster, and how to mend it."""
+    """Say what would stop a study on this machine, or on a cluster, and how to fix it."""
     from hpo.machines.checkpoints import checked_place
     from hpo.studies.doctor import examine, worst
 
@@ -159,7 +159,7 @@ def doctor(
     else:
         table = Table("verdict", "check", "where", "found", box=None, pad_edge=False)
         for check in checks:
-            words = f"{check.words}: {check.mend}" if check.mend else check.words
+            words = f"{check.words}: {check.fix}" if check.fix else check.words
             table.add_row(check.verdict, check.name, check.where, words)
         console(piped_width=1000).print(table)
     if worst(checks) == "fail":

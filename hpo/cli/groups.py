@@ -202,10 +202,10 @@ class MachineOptions:
     no_retrain: Annotated[bool, typer.Option("--no-retrain", help="Leave the held-out test alone.")] = False
 
     def options(self, trials: int) -> "RunOptions":
-        """Return how a study is run that is to reach `trials` trials.
+        """Return the options of a run that is to reach `trials` trials.
 
         Raises:
-            UsageError: Checkpoints cannot be kept where they were asked for.
+            UsageError: Checkpoints cannot be kept at the place that was given.
         """
         from hpo.machines.checkpoints import checked_place
         from hpo.spec import RunOptions

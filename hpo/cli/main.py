@@ -117,7 +117,7 @@ def resume(
     located: Located,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with studies where they stopped."""
+    """Continue studies where they stopped."""
     from hpo.studies.lifecycle import resume as go_on
 
     studies = [located.paths(name) for name in dict.fromkeys(study)]

@@ -28,7 +28,7 @@ def conclude(ended: "Ended", as_json: bool) -> None:
     """Print the results of one study, or of several with a table that compares them, on stdout.
 
     Raises:
-        HpoError: A study failed; what the others came to is printed, and every failure but this one logged.
+        HpoError: A study failed; the others' results are printed, and every failure but this one is logged.
     """
     if ended.summaries:
         alone = len(ended.summaries) + len(ended.failures) == 1

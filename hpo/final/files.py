@@ -33,12 +33,12 @@ class Look:
 
 @dataclass(frozen=True)
 class TestedModel:
-    """A final model and what it is worth."""
+    """A final model and its scores."""
 
     model: bytes
     """A safetensors file."""
     accuracy: float
-    """On the images that it learned from."""
+    """Accuracy on the images that it learned from."""
     look: Look
 
 
@@ -118,7 +118,7 @@ def _write(
 
 
 def _document(ledger: Ledger, chosen: TrialRecord, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Return how the model came to be, without what TOML cannot say: that there is none."""
+    """Return how the model was made, without values of None, which TOML does not have."""
     assert chosen.best is not None
 
     def said(value: Any) -> Any:

@@ -30,10 +30,10 @@ from trainables.seeds import stream
 logger = logging.getLogger(__name__)
 
 _NODES_LOOK_S = 10.0
-"""Between two looks at which machines are alive."""
+"""Seconds between two looks at which machines are alive."""
 _FAR_BELOW = 0.1
-"""A model whose accuracy on the images that it learned from is this far below what its trial had on images that it had
-not learned from has not learned what the trial did."""
+"""A retrain has failed if the model's accuracy on its own training images is this far below its trial's validation
+accuracy."""
 
 
 @dataclass
@@ -56,9 +56,9 @@ class Retraining:
     on: RetrainOn
     share: Share
     models: list[_Model]
-    """Those that are not tested yet."""
+    """Models that are not tested yet."""
     tested: dict[int, TestedModel]
-    """The others, by repeat."""
+    """Models that are tested, by repeat."""
     failure: HpoError | None = None
 
 
@@ -123,7 +123,7 @@ def finish_retrains(retrainings: Sequence[Retraining], check: Callable[[], None]
 
     Args:
         retrainings: Those that were begun.
-        check: Called again and again; raises where the user wants to stop. What was trained is kept in checkpoints.
+        check: Called again and again; raises if the user wants to stop. Checkpoints keep what was trained.
     """
     while waiting := [
         (retraining, model) for retraining in retrainings for model in retraining.models if retraining.failure is None
@@ -184,7 +184,7 @@ def fault(trained: TrainedModel, chosen: TrialRecord) -> str | None:
 
 
 def _task(share: Share, function: Any) -> Any:
-    """Return `function` as a task of Ray's that asks for `share`, and is not repeated, for it may look at test data."""
+    """Return `function` as a Ray task that asks for `share`; it is not retried, since it may look at test data."""
     asked = share.resources
     cpus, gpus = asked.pop("CPU"), asked.pop("GPU")
     return ray.remote(num_cpus=cpus, num_gpus=gpus, resources=asked, max_retries=0)(function)
@@ -233,7 +233,7 @@ def _choose(run: StudyRun, candidates: list[TrialRecord], placement: Placement) 
 
 @contextmanager
 def _explained(run: StudyRun) -> Iterator[None]:
-    """Turn what Ray raises of a task into one line.
+    """Turn the error of a Ray task into one line.
 
     Raises:
         HpoError: The task failed.
@@ -249,7 +249,7 @@ def _check_machines(retraining: Retraining) -> None:
     """See that a retrain does not wait for a machine that is gone.
 
     Raises:
-        HpoError: It does; Ray would wait for ever.
+        HpoError: It does, and Ray would wait forever.
     """
     if not can_hold(nodes(), retraining.share):
         raise HpoError(

@@ -9,7 +9,7 @@ from hpo.ledger.records import TrialRecord
 from trainables.predictions import unpack
 
 SIGNIFICANT = 0.05
-"""A p-value below this tells two trials apart."""
+"""Two trials differ if the p-value is below this."""
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
@@ -32,7 +32,7 @@ def difference_interval(first: tuple[int, int], second: tuple[int, int]) -> tupl
 
 
 def differ(right: np.ndarray, others: np.ndarray) -> float:
-    """Return how likely two classifiers of one accuracy are to differ as much as these do on the same images.
+    """Return how likely two equally accurate classifiers are to differ this much on the same images.
 
     The exact test of McNemar (1947): of the images that one alone classifies right, either has half.
 
@@ -47,9 +47,9 @@ def differ(right: np.ndarray, others: np.ndarray) -> float:
 
 
 def tied_with_best(best: TrialRecord, records: Sequence[TrialRecord], labels: str) -> list[int] | None:
-    """Return the trials that validation cannot tell from the best, by number.
+    """Return the trials that validation cannot distinguish from the best, by number.
 
-    Those are the ones whose best epoch is not worse, on the same validation images, with a p-value below `SIGNIFICANT`.
+    A trial is left out if its best epoch is worse on the same validation images with a p-value below `SIGNIFICANT`.
 
     Args:
         best: The trial of the highest validation accuracy.

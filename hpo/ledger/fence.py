@@ -75,5 +75,5 @@ class Fence:
 
 
 def this_process() -> str:
-    """Return the name by which other processes are told of this one."""
+    """Return the name of this process in other processes' messages."""
     return f"process {os.getpid()} on {socket.gethostname()}"

@@ -1,7 +1,7 @@
 """The ledger: a study's Optuna storage, the only truth about it. Nothing else writes to Optuna.
 
 States are Optuna's own. A trial that was interrupted stays RUNNING and is adopted by the next run: the same number and
-parameters, going on from its checkpoint.
+parameters, continued from its checkpoint.
 """
 
 from collections import deque
@@ -36,8 +36,8 @@ class Ledger:
         - An epoch of a trial is stored once; reporting it again changes nothing.
         - A trial leaves RUNNING once, by `finish`, for COMPLETE, PRUNED or FAIL. `intend` writes that end before the
           epoch that it follows, so that `adopt_interrupted` can complete what a kill cut short.
-        - Whatever writes is repeated while the database is away, and bears that.
-        - Once it is a process's `own`, nothing of another process's is written until that owns it too.
+        - Every write is repeated while the database is unreachable, and tolerates that.
+        - Once a process has called `own`, no other process writes until it has called `own` itself.
         - What the sampler draws follows from the study's seed, the trial's number and the trials that ended before.
     """
 
@@ -64,7 +64,7 @@ class Ledger:
 
     @patient
     def own(self, hold: Callable[[], None] = lambda: None) -> None:
-        """Become the study's only writer, whose lock the caller holds, and see what any earlier one wrote.
+        """Become the study's only writer, and read what any earlier one wrote; the caller holds the study's lock.
 
         Args:
             hold: Called before anything is written, to make sure that the lock is still held.
@@ -161,7 +161,7 @@ class Ledger:
     def adopt_interrupted(self) -> list[TrialRecord]:
         """Queue the trials that an earlier run left RUNNING, so that `ask` gives them out first, and return them.
 
-        Trials that had reached their end, but whose end a kill kept from being told, are finished here and now.
+        Trials that had reached their end, but were killed before it was reported, are finished here.
         """
         self._interrupted.clear()
         for trial in self._frozen():
@@ -195,14 +195,14 @@ class Ledger:
         return Assignment(trial.number, dict(trial.params), len(rows), trial.user_attrs.get("host"))
 
     def again(self, number: int) -> Assignment:
-        """Return open trial `number` as it stands, to be run on by another process."""
+        """Return open trial `number` in its present state, for another process to continue."""
         opened = self._open[number]
         host = opened.place.host if opened.place else opened.trial.user_attrs.get("host")
         return Assignment(number, dict(opened.trial.params), len(opened.rows), host)
 
     @patient
     def note_memory(self, number: int, *, estimated_gb: float, measured_gb: float) -> None:
-        """Keep what was estimated of open trial `number`'s need of GPU memory, in GiB, and the most that it took."""
+        """Keep the estimated GPU memory of open trial `number`, in GiB, and the most that it took."""
         opened = self._open[number]
         if measured_gb > opened.measured_gb:
             self._set(opened, "memory_gb", {"estimated": estimated_gb, "measured": measured_gb})
@@ -280,7 +280,7 @@ class Ledger:
         return self._begun
 
     def _frozen(self) -> list[FrozenTrial]:
-        """All trials that were started; one that only waits in Optuna's queue is none of ours yet."""
+        """Return all trials that were started; those that wait in Optuna's queue do not count yet."""
         trials = self._study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state is not TrialState.WAITING]
 
@@ -311,5 +311,5 @@ def stored_spec(study: optuna.Study) -> StudySpec:
 
 
 def _memory_key(params: dict[str, Any]) -> str:
-    """What decides a trial's memory within a study, whose backbone and image size are given."""
+    """Return what decides a trial's memory within a study, where backbone and image size are fixed."""
     return f"{params['freeze_mode']}/{params['batch_size']}"

@@ -17,7 +17,7 @@ Ending = Literal["COMPLETE", "PRUNED", "FAIL"]
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial that is to be run, or run on."""
+    """A trial that is to be started or continued."""
 
     number: int
     params: dict[str, Any]
@@ -56,7 +56,7 @@ class TrialRecord:
     val_predictions: str | None = None
     """The class of each validation image at the best epoch (`trainables.predictions`); None: hpo 0.1.0 kept none."""
     places: tuple[Place | None, ...] = ()
-    """Where each epoch of `curve` ran; None of epochs that hpo 0.1 stored, which kept the last place alone."""
+    """Where each epoch of `curve` ran; None for epochs of hpo 0.1, which kept the last place alone."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def as_row(result: EpochResult, place: Place) -> dict[str, Any]:
 
 
 def from_row(row: dict[str, Any]) -> EpochResult:
-    """Return the epoch that `as_row` was given."""
+    """Return the epoch of a row of `as_row`."""
     values = ((key, row[key]) for key in EpochResult.__dataclass_fields__ if key in row)
     numbers: dict[str, Any] = {key: float(value) if isinstance(value, str) else value for key, value in values}
     return EpochResult(**numbers)

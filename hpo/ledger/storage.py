@@ -1,4 +1,4 @@
-"""The database below the ledger: how it is opened, and what happens while it is away."""
+"""The database below the ledger: how it is opened, and what happens while it is unreachable."""
 
 import functools
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 SQLITE_WAIT_S = 60
 """How long SQLite waits for a lock that another process holds before it reports an error."""
 OUTAGE_WAIT_S = 600
-"""How long a database that is away is waited for before the study stops."""
+"""How long an unreachable database is waited for before the study stops."""
 _RETRY_S = 1.0
 _LASTING = ("disk is full", "readonly", "read-only", "malformed", "not a database", "disk i/o", "unable to open")
 """What SQLite says when waiting does not help."""
@@ -60,7 +60,7 @@ def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
 
 @contextmanager
 def opening(url: str) -> Iterator[None]:
-    """Say of a database that cannot be opened which, why, and what to do.
+    """Name a database that cannot be opened, the reason, and what to do.
 
     Raises:
         HpoError: What is run inside could not open the database at `url`.
@@ -87,11 +87,11 @@ def missing_sqlite_file(url: str) -> bool:
 
 
 def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """Call `method` again while its database is away; it must bear being called again after it got through in part.
+    """Retry `method` while its database is unreachable; it must tolerate being repeated after it succeeded in part.
 
     Raises:
-        HpoError: The database was away for `OUTAGE_WAIT_S`, or is full, read-only or damaged, or another process has
-            taken over what is stored.
+        HpoError: The database was unreachable for `OUTAGE_WAIT_S`, or is full, read-only or damaged, or another
+            process has taken over what is stored.
     """
 
     @functools.wraps(method)
@@ -104,17 +104,17 @@ def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
             except (StorageInternalError, DBAPIError) as error:
                 reason = _reason(error)
                 if not _may_pass(error):
-                    raise HpoError(f"the database cannot be used ({reason}); mend that, then `hpo resume`.") from error
+                    raise HpoError(f"the database cannot be used ({reason}); fix that, then `hpo resume`.") from error
                 if since is None:
                     since = time.monotonic()
-                    logger.warning("the database is away (%s); waiting for it", reason)
+                    logger.warning("the database is unreachable (%s); waiting for it", reason)
                 if time.monotonic() - since > OUTAGE_WAIT_S:
                     raise HpoError(
-                        f"the database was away for {OUTAGE_WAIT_S} s ({reason}); `hpo resume` once it is back."
+                        f"the database was unreachable for {OUTAGE_WAIT_S} s ({reason}); `hpo resume` once it is back."
                     ) from error
                 time.sleep(_RETRY_S)
             except KeyError:
-                # So Optuna says that a study or trial is not there, which another process may have deleted.
+                # Optuna raises it if a study or trial is not there; another process may have deleted it.
                 self.check_owner()
                 raise
             else:
@@ -128,7 +128,7 @@ def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
 def _may_pass(error: Exception) -> bool:
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if not isinstance(cause, OperationalError | InterfaceError):
-        # A connection that the server closed is reported as one of many kinds.
+        # A connection that the server closed raises one of many kinds.
         return isinstance(cause, DatabaseError) and cause.connection_invalidated
     return not any(words in str(cause).lower() for words in _LASTING)
 

@@ -22,7 +22,7 @@ def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: di
     storage = connect(url)
     with opening(url):
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        # A study without a specification and without trials is one whose creation was cut short.
+        # The creation of a study without a specification and without trials was cut short.
         if SPEC not in study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr(KEY, secrets.token_hex(4))
             study.set_user_attr(SPLITS, splits)

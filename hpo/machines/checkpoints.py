@@ -1,4 +1,4 @@
-"""Where trials' states are kept between epochs: a folder or any fsspec URL, one object a live trial."""
+"""Where trials' states are kept between epochs: a folder or any fsspec URL, one object per live trial."""
 
 import dataclasses
 import errno
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OUTAGE_WAIT_S = 120.0
-"""How long a place behind a network may be away before its study stops."""
+"""How long a place behind a network may be unreachable before its study stops."""
 _RETRY_S = 5.0
 
 _EXTRAS = {"s3", "sftp"}
@@ -50,8 +50,8 @@ class CheckpointStore:
         """Keep `blob` as the state of trial `number`, in place of an earlier one.
 
         Raises:
-            NoPlaceError: There is no room for it, or the place was away for `OUTAGE_WAIT_S`; the earlier one is still
-                there.
+            NoPlaceError: There is no room for it, or the place was unreachable for `OUTAGE_WAIT_S`; the earlier one
+                is still there.
         """
         try:
             if self._is_url:
@@ -70,7 +70,7 @@ class CheckpointStore:
         """Return the state of trial `number`; None where none is kept (here).
 
         Raises:
-            NoPlaceError: The place was away for `OUTAGE_WAIT_S`.
+            NoPlaceError: The place was unreachable for `OUTAGE_WAIT_S`.
         """
         try:
             return self._patiently(lambda: self._read(number)) if self._is_url else self._read(number)
@@ -82,7 +82,7 @@ class CheckpointStore:
         for name in (self._name(number), self._partial(number)):
             try:
                 filesystem, folder = _located(self.uri)
-                # Asking first would ask a listing that may be older than the file.
+                # A check first would use a listing that may be older than the file.
                 filesystem.rm_file(f"{folder}/{name}")
             except FileNotFoundError:
                 continue
@@ -104,7 +104,7 @@ class CheckpointStore:
         return "://" in self.uri
 
     def _patiently(self, act: Callable[[], T]) -> T:
-        """Do what needs a place behind a network, again and again while it is away."""
+        """Call `act`, which needs a place behind a network, again and again while that is unreachable."""
         given_up = time.monotonic() + OUTAGE_WAIT_S
         while True:
             try:
@@ -115,7 +115,8 @@ class CheckpointStore:
                 # Each file system of fsspec raises its own kinds.
                 if time.monotonic() > given_up:
                     raise NoPlaceError(
-                        f"the place of checkpoints, {self.uri}, is away ({_reason(error)}); see that it can be reached"
+                        f"the place of checkpoints, {self.uri}, is unreachable ({_reason(error)}); check its address"
+                        " and the network"
                     ) from error
                 time.sleep(_RETRY_S)
 
@@ -144,7 +145,7 @@ class CheckpointStore:
             partial.unlink(missing_ok=True)
 
     def _partial(self, number: int) -> str:
-        """One name a trial, so that what a kill left behind is written over by the next."""
+        """One name per trial, so that the next write replaces what a kill left behind."""
         return f"{self._name(number)}.partial"
 
     def _name(self, number: int) -> str:
@@ -202,7 +203,7 @@ def _reason(error: Exception) -> str:
 
 
 def forget_checkpoints(place: CheckpointPlace, running: frozenset[int]) -> None:
-    """Let the checkpoints of all trials but `running` go, on every node that has some for itself."""
+    """Remove the checkpoints of all trials but `running`, on every node that keeps its own."""
     place.keep_only(running)
     if not place.shared:
         each_node(_keep_only, place, running)
@@ -230,7 +231,7 @@ def checked_place(asked: str) -> str:
 
 
 def write_probe(uri: str, token: str, make_folder: bool) -> str:
-    """Write a small file to a place for checkpoints, on whichever machine this runs, and return what tells it apart.
+    """Write a small file to a place for checkpoints, and return the random part of its name; runs on any machine.
 
     Args:
         uri: A folder's path or a URL.
@@ -267,7 +268,7 @@ def try_place(uri: str) -> None:
 
 
 def take_probes(uri: str, token: str) -> set[str]:
-    """Return what tells the probes apart that this machine finds there, and remove them."""
+    """Remove the probes that this machine finds there, and return the random parts of their names."""
     filesystem, folder = _located(uri)
     begin = f".probe-{token}-"
     found = {name for name in _names(filesystem, folder) if name.startswith(begin)}

@@ -26,8 +26,8 @@ _GRACE_S = 10.0
 _OUTSIDE = "192.0.2.1"
 """An address kept for documentation (RFC 5737), which no packet is sent to."""
 _PATIENCE = {"grpc_keepalive_timeout_ms": 120_000}
-"""Where the network hangs, a node's process would close its connections after 20 s without the driver's learning of it,
-which then waits for minutes; a node that is away for longer than this has long been given up."""
+"""If the network hangs, a node's process would close its connections after 20 s. The driver would not notice, and would
+wait for minutes. A node that is unreachable for longer than this was given up long before."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def stop(address: str | None) -> dict[str, int]:
 
 
 def _end(ending: list[psutil.Process]) -> None:
-    """End the nodes first, which end their trials, and the control service last: it is what nodes sign off at."""
+    """End the nodes first, which end their trials, and the control service last: nodes sign off there."""
     raylets: list[psutil.Process] = []
     services: list[psutil.Process] = []
     helpers: list[psutil.Process] = []
@@ -159,7 +159,7 @@ def _start(arguments: Sequence[str], part: Part, place: processes.Place) -> None
     command = [sys.executable, *ray_start, "start", "--node-ip-address", place.node_ip, "--disable-usage-stats"]
     # Two nodes of one machine would otherwise take their processes' ports from the same range.
     command += ["--min-worker-port", "0", "--max-worker-port", "0", *arguments, *_offering(part)]
-    # CUDA counts a machine's cards by their speed, unless it is told to count as nvidia-smi does.
+    # CUDA numbers a machine's cards by their speed; PCI_BUS_ID makes it number them as nvidia-smi does.
     card = {} if part.card is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(part.card)}
     environment = tokens.environment(**{processes.MARK: " ".join(place), **card})
     try:
@@ -182,13 +182,13 @@ def _start(arguments: Sequence[str], part: Part, place: processes.Place) -> None
 
 
 def _offering(part: Part) -> list[str]:
-    """Return what `ray start` is told about a part."""
-    told = ["--num-gpus", str(part.gpus), "--num-cpus", str(part.cpus)]
+    """Return the options of `ray start` for a part."""
+    options = ["--num-gpus", str(part.gpus), "--num-cpus", str(part.cpus)]
     if part.vram_gb:
-        told += ["--resources", json.dumps({VRAM: registered(part.vram_gb)})]
+        options += ["--resources", json.dumps({VRAM: registered(part.vram_gb)})]
     if part.name:
-        told += ["--labels", f"{GPU_LABEL}={label_of(part.name)}"]
-    return told
+        options += ["--labels", f"{GPU_LABEL}={label_of(part.name)}"]
+    return options
 
 
 @contextlib.contextmanager

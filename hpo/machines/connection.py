@@ -56,7 +56,7 @@ _VERSIONS = re.compile(
 
 
 def why_refused(words: str, address: str) -> str:
-    """Turn what Ray says when it refuses, a traceback or its last line, into one line with the mend.
+    """Turn Ray's words for a refusal, a traceback or its last line, into one line with the fix.
 
     Args:
         words: Ray's.
@@ -69,9 +69,9 @@ def why_refused(words: str, address: str) -> str:
             f"the cluster at {address} runs Ray {theirs[0]} on Python {theirs[1]}, this machine has Ray {ours[0]} on"
             f" Python {ours[1]}: install the same on both."
         )
-    for pattern, mend in _REFUSALS:
+    for pattern, line in _REFUSALS:
         if re.search(pattern, words):
-            return mend.format(address, address.rpartition(":")[2])
+            return line.format(address, address.rpartition(":")[2])
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     return f"Ray refuses at {address}: {lines[-1][:300] if lines else 'it says nothing'}"
 

@@ -44,7 +44,7 @@ class Part:
     vram_gb: float | None = None
     """GiB of its card; None: there is none, or it does not say."""
     name: str | None = None
-    """Of its card."""
+    """Its card's name."""
     card: int | None = None
     """Its card's number; None: there is none, or it is only supposed."""
 
@@ -67,22 +67,22 @@ def cards() -> tuple[Card, ...]:
 
 
 def parse(table: str) -> tuple[Card, ...]:
-    """Read nvidia-smi's answer, one card a line: ``0, NVIDIA GeForce RTX 3060, 12288, 535.183.01, GPU-...``, in MiB."""
+    """Read nvidia-smi's table, a card per line: ``0, NVIDIA GeForce RTX 3060, 12288, 535.183.01, GPU-...``, in MiB."""
     found = []
     for line in table.splitlines():
         match = _LINE.fullmatch(line.strip())
         if match is not None:
             index, name, memory, driver, uuid = match.groups()
-            # Cards that share the machine's memory have none of their own to tell: "[N/A]".
+            # Cards that share the machine's memory have none of their own to report: "[N/A]".
             gigabytes = float(memory) / 1024 if re.fullmatch(r"\d+(\.\d+)?", memory) else 0.0
             found.append(Card(int(index), name, gigabytes, driver, uuid))
     return tuple(found)
 
 
 def visible(found: tuple[Card, ...], listed: str | None) -> tuple[Card, ...]:
-    """Return those of the cards that `listed`, the value of ``CUDA_VISIBLE_DEVICES``, names; None: all.
+    """Return the cards that `listed` names, which is the value of ``CUDA_VISIBLE_DEVICES``; None: all.
 
-    Which card a part of one (``MIG-...``) belongs to is not looked up: its memory is then unknown.
+    The card of a MIG part (``MIG-...``) is not looked up, so its memory is unknown.
     """
     if listed is None:
         return found
@@ -92,7 +92,7 @@ def visible(found: tuple[Card, ...], listed: str | None) -> tuple[Card, ...]:
     chosen = []
     for name in names:
         named = [card for card in found if name == str(card.index) or _begins(card.uuid, name)]
-        # As CUDA does, nothing after the first that is no card.
+        # CUDA, too, ignores all names after the first that is no card.
         if not named:
             break
         chosen.append(named[0])
@@ -100,7 +100,7 @@ def visible(found: tuple[Card, ...], listed: str | None) -> tuple[Card, ...]:
 
 
 def _begins(uuid: str, name: str) -> bool:
-    """CUDA takes the beginning of a card's number for the card."""
+    """CUDA accepts the beginning of a card's UUID as its name."""
     return name.startswith("GPU-") and uuid.startswith(name)
 
 
@@ -110,14 +110,14 @@ def label_of(name: str) -> str:
 
 
 def name_of(label: str) -> str:
-    """Return the name that `label_of` was given, as far as it can be told."""
+    """Return the name that `label_of` was given, as far as the label keeps it."""
     return label.replace("_", " ")
 
 
 def parts(
     found: Sequence[Card], machine_cpus: int, *, cpus: int | None, gpus: int | None, vram_gb: float | None
 ) -> tuple[Part, ...]:
-    """Divide a machine into nodes, one a card: Ray cannot tell a node's cards apart (ray#7486, ray#45955).
+    """Divide a machine into nodes, one per card: Ray cannot tell a node's cards apart (ray#7486, ray#45955).
 
     Args:
         found: The machine's cards.

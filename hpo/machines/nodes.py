@@ -52,17 +52,17 @@ class NodeFacts:
     driver: str | None = None
     """Its card's driver's version; None: there is none, or hpo is not installed there."""
     versions: dict[str, str | None] = field(default_factory=dict)
-    """Of Python and the packages; None: not installed there."""
+    """Versions of Python and the packages; None: not installed there."""
     autocast_width: int = 4
     """Bytes of a number where autocast is at work: 2 where the device computes in 16 bits, else 4."""
     clock: float = 0.0
     """Its time when it answered, in seconds since 1970."""
     error: str | None = None
-    """Why it did not answer, and what is above is Ray's word alone; None: it did."""
+    """Why it did not answer; the other fields are then from Ray alone. None: it answered."""
 
 
 def each_node(function: Callable[..., T], *args: object, timeout_s: float = TIMEOUT_S) -> dict[str, T | NodeError]:
-    """Run `function` once on every node that is alive, at once, and return what each gave by the node's id.
+    """Run `function` once on every node that is alive, at the same time, and return each result by the node's id.
 
     The nodes must be able to import it; the slowest is waited for `timeout_s`.
     """
@@ -108,7 +108,7 @@ def mismatches(known: Sequence[NodeFacts], own: dict[str, str | None] | None = N
         others = [
             f"{name} {there or 'missing'} instead of {own[name]}"
             for name, there in ((name, one.versions.get(name)) for name in names)
-            # torch's ``+cpu`` tells builds apart, which may differ.
+            # torch's ``+cpu`` names the build, which may differ.
             if own.get(name) and (there or "").partition("+")[0] != str(own[name]).partition("+")[0]
         ]
         if one.error is not None:
@@ -128,7 +128,7 @@ def describe(one: NodeFacts) -> str:
 def clock_offset(node_id: str) -> tuple[float, float]:
     """Return how far a node's clock is ahead of this machine's, and the round trip in which that was measured, in s."""
 
-    # Ray starts a process for the first question, and that takes seconds; a later one finds it.
+    # Ray starts a process for the first call, which takes seconds; later calls find it running.
     answers = []
     for _ in range(3):
         asked = time.time()
@@ -148,16 +148,16 @@ def _result(task: Any) -> Any:
     try:
         return ray.get(task)
     except RayError as error:
-        # The last line of what Ray says is what the task raised.
+        # The last line of Ray's message is what the task raised.
         words = str(getattr(error, "cause", None) or error).strip()
         return NodeError((words.splitlines() or [type(error).__name__])[-1])
 
 
 def _facts(node: dict[str, Any], seen: dict[str, Any] | NodeError) -> NodeFacts:
-    """Put what Ray knows of a node over what the node saw, which has no card where Ray was told to suppose one."""
+    """Combine a node's answer with what Ray knows of it, which comes first: the node does not see a supposed card."""
     label = node["Labels"].get(GPU_LABEL)
     answer = {"error": str(seen)} if isinstance(seen, NodeError) else seen
-    told = {
+    from_ray = {
         "node_id": node["NodeID"],
         "address": node["NodeManagerAddress"],
         "hostname": node["NodeManagerHostname"],
@@ -166,7 +166,7 @@ def _facts(node: dict[str, Any], seen: dict[str, Any] | NodeError) -> NodeFacts:
         "vram_gb": node["Resources"].get(VRAM) or answer.get("vram_gb"),
         "gpu": answer.get("gpu") or (name_of(label) if label else None),
     }
-    return NodeFacts(**{**answer, **told})
+    return NodeFacts(**{**answer, **from_ray})
 
 
 def _look() -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _look() -> dict[str, Any]:
 
 def _device() -> dict[str, Any]:
     with contextlib.suppress(ImportError):
-        # Its settings for torch are read when torch is imported, and a trial may come to run in this process.
+        # Its settings for torch are read when torch is imported, and this process may run a trial later.
         import trainables  # noqa: F401
     try:
         import torch

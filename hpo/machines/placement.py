@@ -12,7 +12,7 @@ VRAM = "vram_gb"
 """Ray's name for the memory of a node's GPUs, in GiB, which `hpo cluster` registers."""
 
 FROZEN_SHARE = 0.25
-"""Of a GPU, for a trial with a frozen backbone: it trains a head on stored features, which keeps no GPU busy."""
+"""Share of a GPU for a trial with a frozen backbone: it trains a head on stored features, which keeps no GPU busy."""
 
 CONTEXT_GB = 0.6
 """GiB that CUDA's context and libraries take of a card before the first tensor; not seen on a card by this project."""
@@ -33,7 +33,7 @@ class Node:
     vram_gb: float = 0.0
     """Memory of all its GPUs, in GiB; 0: it does not say."""
     address: str = ""
-    """Its machine's."""
+    """Its machine's address."""
 
     @property
     def card_gb(self) -> float:
@@ -42,12 +42,12 @@ class Node:
 
 
 def registered(card_gb: float) -> float:
-    """Return what a node tells Ray of a card's memory, in whole GiB, for Ray takes no other: 23.99 is 24, 7.8 is 7."""
+    """Return a card's memory as a node registers it with Ray, which takes whole GiB only: 23.99 is 24, 7.8 is 7."""
     return float(math.floor(card_gb + 0.05))
 
 
 def as_node(resources: Mapping[str, float]) -> Node:
-    """Return a node from Ray's own words."""
+    """Return a node from its resources as Ray lists them."""
     # Ray gives each node a resource that is named for its machine's address.
     addresses = (name.removeprefix("node:") for name in resources if name.startswith("node:") and "__" not in name)
     return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0), resources.get(VRAM, 0.0), next(addresses, ""))
@@ -88,9 +88,9 @@ class Placement:
 
     nodes: tuple[Node, ...]
     whole: Share
-    """Of a trial that trains its backbone, or the last stage of it."""
+    """Share of a trial that trains its backbone, or the last stage of it."""
     frozen: Share
-    """Of a trial that trains its head alone."""
+    """Share of a trial that trains its head alone."""
     concurrency: int
     """Most trials at a time."""
 
@@ -109,9 +109,9 @@ class Placement:
 
         Args:
             mode: The trial's freeze mode.
-            batch_size: Its images a step.
+            batch_size: Its images per step.
             need: The memory that it needs; None: unknown, and none is asked for.
-            correction: What the measured need of such trials was of the estimated.
+            correction: The ratio of such trials' measured need to the estimate.
         """
         share = self.frozen if mode == "backbone" else self.whole
         cards = self.cards_gb
@@ -134,8 +134,8 @@ class Placement:
     def has_room(self, running: Iterable[tuple[Share, str | None]], waiting: Sequence[Share]) -> bool:
         """Return whether another trial, be it a frozen one, could start now; Ray knows of the CPUs.
 
-        Of a running trial the machine's address counts where it is known: Ray does not pick the card that fits best.
-        A trial that waits for a card keeps that card: no later one is drawn to overtake it there, but the others go on.
+        A running trial counts on its own machine if the address is known: Ray does not pick the card that fits best.
+        A trial that waits for a card keeps that card: no later trial may overtake it there, but the others continue.
         """
         running = list(running)
         if len(running) + len(waiting) >= self.concurrency:
@@ -189,7 +189,7 @@ def _tightest(free: list[_Free], share: Share) -> _Free:
 
 
 def correction(mode: FreezeMode, memory_gb: Mapping[str, float] | None) -> float:
-    """Return what a trial's measured need of memory was of the estimated; 1 where that is not known.
+    """Return the ratio of a trial's measured need of memory to the estimate; 1 where it is not known.
 
     Where features are stored, a trial that found them needed less than one that computes them or the test's, so what
     was measured of a frozen part makes no estimate smaller.
@@ -214,8 +214,8 @@ def place(options: RunOptions, nodes: Iterable[Node]) -> Placement:
     """Divide the cluster among trials.
 
     Args:
-        options: What the user asked for; None leaves the choice here: a GPU a trial where there are GPUs, or a share of
-            one where the backbone is frozen, with as large a share of its node's CPUs; else one CPU a trial.
+        options: What the user asked for. None leaves the choice here: one GPU per trial if there are GPUs, or a share
+            of one if the backbone is frozen, with an equal share of its node's CPUs; else one CPU per trial.
         nodes: Those of the cluster.
 
     Raises:
@@ -239,7 +239,7 @@ def place(options: RunOptions, nodes: Iterable[Node]) -> Placement:
 
 
 def _cpu_share(nodes: tuple[Node, ...], gpus: float) -> float:
-    """Of the CPUs that belong to a GPU, as many as to that share of it; one where that is less than one."""
+    """Return the CPUs of a share of a GPU: the same share of the GPU's CPUs, rounded down if that is 1 or more."""
     if not gpus:
         return 1.0
     shares = [node.cpus * gpus / node.gpus for node in nodes if node.gpus]

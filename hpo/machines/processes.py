@@ -6,7 +6,7 @@ from typing import NamedTuple
 import psutil
 
 MARK = "HPO_CLUSTER"
-"""In the environment of each of Ray's processes that `hpo cluster` starts, and only there: ``CLUSTER NODE_IP``."""
+"""Environment variable of the Ray processes that `hpo cluster` starts, and of no others: ``CLUSTER NODE_IP``."""
 
 
 class Place(NamedTuple):

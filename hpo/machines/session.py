@@ -51,7 +51,7 @@ def ray_session(address: str, modules: Sequence[Path] = ()) -> Iterator[str]:
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     # Ray would run trials at niceness 15, where a busy desktop leaves them a thirtieth of a CPU.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # Tune's newer output prints even when it is told to be silent.
+    # Tune's newer output prints even when it is set to be silent.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # Ray takes SIGTERM for itself when it starts.

@@ -1,4 +1,4 @@
-"""What would stop a study on this machine or on a cluster, found before it does, each with its mend."""
+"""What would stop a study on this machine or on a cluster, found before it does, each with its fix."""
 
 import dataclasses
 import importlib.metadata
@@ -48,7 +48,7 @@ class Check:
     verdict: Verdict
     words: str
     """What was found."""
-    mend: str = ""
+    fix: str = ""
     """What to do about it; empty where nothing is to be done."""
 
 
@@ -111,20 +111,20 @@ def versions() -> Check:
             f"Python {python}; too old or missing: {', '.join(wrong)}",
             "`pip install --upgrade` them",
         )
-    told = ", ".join(f"{package} {version}" for package, version in nodes.own_versions().items())
-    return Check(name, "here", "pass", told)
+    versions = ", ".join(f"{package} {version}" for package, version in nodes.own_versions().items())
+    return Check(name, "here", "pass", versions)
 
 
 def gpus(facts: nodes.NodeFacts) -> Check:
     """See which cards the driver shows, and whether torch can use them."""
     found = cards()
-    told = "; ".join(f"{card.name}, {card.memory_gb:.1f} GB, driver {card.driver}" for card in found)
+    listed = "; ".join(f"{card.name}, {card.memory_gb:.1f} GB, driver {card.driver}" for card in found)
     if not found:
         return Check("GPU", "here", "warn", "none; trials train on the CPU", "see that `nvidia-smi` shows the card")
     if facts.gpu is None:
         build = f"torch {facts.versions.get('torch')}"
-        return Check("GPU", "here", "fail", f"{told}; {build} cannot use it", "install torch's build for its driver")
-    return Check("GPU", "here", "pass", told)
+        return Check("GPU", "here", "fail", f"{listed}; {build} cannot use it", "install torch's build for its driver")
+    return Check("GPU", "here", "pass", listed)
 
 
 def disk(name: str, folder: Path) -> Check:
@@ -169,7 +169,7 @@ def database(url: str, studies: Path) -> Check:
             engine = create_engine(url, poolclass=NullPool)
             with engine.connect() as connection:
                 if engine.dialect.name == "sqlite":
-                    # Otherwise it would keep the table at once.
+                    # Otherwise SQLite would commit the table immediately.
                     connection.execute(text("BEGIN IMMEDIATE"))
                 probe = f"hpo_doctor_{uuid.uuid4().hex[:8]}"
                 connection.execute(text(f"CREATE TABLE {probe} (x INTEGER)"))
@@ -177,7 +177,7 @@ def database(url: str, studies: Path) -> Check:
                 connection.rollback()
                 tables = inspect(connection).get_table_names()
     except HpoError as error:
-        return Check("database", "here", "fail", str(error).rstrip("."), "mend it, or --storage names another")
+        return Check("database", "here", "fail", str(error).rstrip("."), "fix it, or name another with --storage")
     kind = "holds studies" if "studies" in tables else "empty"
     return Check("database", "here", "pass", f"{engine.url.render_as_string()} opens, {kind}")
 
@@ -187,7 +187,7 @@ def place(uri: str) -> Check:
     try:
         try_place(uri)
     except UsageError as error:
-        return Check("checkpoints", "here", "fail", str(error), "mend it, or name another place")
+        return Check("checkpoints", "here", "fail", str(error), "fix it, or name another place")
     return Check("checkpoints", "here", "pass", f"{uri} can be written and read")
 
 
@@ -200,8 +200,8 @@ def port() -> Check:
         try:
             probe.bind(("", _PORT))
         except OSError:
-            mend = "`hpo cluster head --port N` takes another"
-            return Check("port", "here", "warn", f"{_PORT} is taken by another program", mend)
+            fix = "`hpo cluster head --port N` takes another"
+            return Check("port", "here", "warn", f"{_PORT} is taken by another program", fix)
     return Check("port", "here", "pass", f"{_PORT} is free for `hpo cluster head`")
 
 
@@ -235,8 +235,8 @@ def _on_cluster(cluster: str, data_dir: str | None, checkpoints: str | None) -> 
     known = nodes.facts()
     found = [Check("cluster", cluster, "pass", f"{len(known)} node{'s' if len(known) > 1 else ''}")]
     different = nodes.mismatches(known)
-    mend = "install the same Python and packages there as here"
-    found += [Check("same versions", cluster, "fail", line, mend) for line in different]
+    fix = "install the same Python and packages there as here"
+    found += [Check("same versions", cluster, "fail", line, fix) for line in different]
     if not different:
         found.append(Check("same versions", cluster, "pass", "Python, Ray, torch and hpo are the same on all nodes"))
     looked = nodes.each_node(machine, data_dir, checkpoints)

@@ -30,7 +30,7 @@ def export(ledger: Ledger, form: Format, top: int) -> str:
     """
     best = best_records(ledger.records(), top)
     if not best:
-        raise HpoError(f"study {ledger.name} has no finished trial yet; `hpo resume` goes on with it.")
+        raise HpoError(f"study {ledger.name} has no finished trial yet; `hpo resume` continues it.")
     if form == "toml":
         return _toml(ledger, best)
     rows = [_row(record) for record in best]

@@ -46,13 +46,13 @@ class Ended:
     """How studies that ran together ended."""
 
     summaries: list[dict[str, Any]]
-    """Of those that reached their end."""
+    """Summaries of the studies that reached their end."""
     failures: list[HpoError]
-    """Why the others could not."""
+    """Why the others did not."""
 
 
 def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str) -> Ended:
-    """Run new studies, or go on with those of that name and specification.
+    """Run new studies, or continue those of that name and specification.
 
     Raises:
         UsageError: A study of that name has another specification; none was created.
@@ -82,7 +82,7 @@ def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url
 
 
 def resume(studies: Sequence[StudyPaths], url: str, *, trials: int | None, address: str | None) -> Ended:
-    """Go on with studies as they were run last, but for a higher target or another address where these are given.
+    """Continue studies as they were run last, with a higher target or another address where these are given.
 
     Raises:
         UsageError: `trials` is lower than what a study has, or the studies were run in different ways.
@@ -143,7 +143,7 @@ def _go(opened: Sequence[OpenStudy]) -> Ended:
 
 
 def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interruption: Interruption) -> None:
-    """Write the studies' files and retrain the best of each, all at once; add what fails to `failures`."""
+    """Write the studies' files and retrain the best of each, all at the same time; add errors to `failures`."""
     retrainings = []
     for run in runs:
         records = run.ledger.records()
@@ -154,7 +154,7 @@ def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interrupt
         if needs_retrain(run.ledger):
             retrainings.append(begin_retrain(run, place(run.options, nodes())))
         elif run.ledger.final is None and any(one.state != "RUNNING" for one in records):
-            # Where the end of the time left no ended trial, there is nothing to retrain, which is no failure.
+            # If the time ended before any trial did, there is nothing to retrain, which is no failure.
             failures[run.ledger.name] = nothing_to_retrain(run.ledger)
     finish_retrains(retrainings, interruption.check)
     failures |= {one.run.ledger.name: one.failure for one in retrainings if one.failure is not None}
@@ -162,7 +162,7 @@ def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interrupt
 
 @contextmanager
 def _running(opened: Sequence[OpenStudy], command: str) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
-    """Have Ray up, every node ready and the studies on the screen; `command` is what goes on after an interruption."""
+    """Start Ray, make every node ready and show the studies; `command` continues them after an interruption."""
     options = opened[0].options
     modules = modules_of([one.ledger.spec.model.backbone for one in opened])
     with stoppable(command) as interruption, ray_session(options.address, modules):
@@ -211,7 +211,7 @@ def _is_unfinished(one: OpenStudy) -> bool:
 
 
 def _forget_unbegun(opened: Sequence[OpenStudy], url: str, is_first: bool) -> None:
-    """Leave nothing of studies that could not begin for what the user gave, nor of a database made for them alone."""
+    """Remove studies that could not begin because of the user's input, and a database made for them alone."""
     unbegun = [one for one in opened if not one.ledger.n_trials]
     for one in unbegun:
         ledgers.delete(url, one.ledger.name)

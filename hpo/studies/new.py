@@ -32,8 +32,8 @@ def new_study(
         seed: The study's.
         skip_bad_images: Whether images that cannot be read are left out.
         geometry_of: The weights whose transform a weights file takes; None: see `identity.resolve`.
-        existing: The specification of the study of that name, whose splits are then made as it made them; None: there
-            is none.
+        existing: The specification of the study of that name; its splits are then made in the same way. None: there
+            is no such study.
 
     Raises:
         UsageError, trainables.InputError: Something cannot be used; nothing was created.

@@ -74,7 +74,7 @@ def make_ready(opened: Sequence[OpenStudy], placement: Placement) -> list[Readin
     if silent:
         logger.warning(
             "%s: the memory of the card is not known, so no trial is placed by memory; `hpo cluster` starts nodes that"
-            " tell it",
+            " report it",
             ", ".join(silent),
         )
     known = facts() if clustered or placement.cards_gb else []
@@ -143,19 +143,19 @@ def _checkpoint_place(one: OpenStudy, clustered: bool) -> CheckpointPlace:
     if asked and failed:
         each_node(take_probes, uri, token)
         raise UsageError(
-            f"--checkpoints {asked} cannot be written on these nodes; mend that, or choose another place:"
+            f"--checkpoints {asked} cannot be written on these nodes; fix that, or choose another place:"
             + "".join(f"\n  {_node_name(node_id)}: {words}" for node_id, words in failed.items())
         )
     seen = set() if failed else take_probes(uri, token)
-    # A machine that is alone, be it of several cards, shares its folders with nobody who may join it later.
+    # A single machine, even with several cards, shares its folders with no machine that may join later.
     machines = {node["NodeManagerAddress"] for node in alive()}
     if seen >= set(written.values()) and ("://" in uri or len(machines) > 1):
-        logger.info("study %s: checkpoints in %s, which all nodes share: a trial goes on wherever it is", name, uri)
+        logger.info("study %s: checkpoints in %s, which all nodes share: a trial continues wherever it is", name, uri)
         return CheckpointPlace(folder, uri, shared=True)
     each_node(take_probes, uri, token)
     logger.info(
-        "study %s: each node keeps its trials' checkpoints, in %s: a trial goes on there, and starts anew elsewhere"
-        " where its node is gone or busy; --checkpoints with a shared folder or a URL such as s3://bucket/folder mends"
+        "study %s: each node keeps its trials' checkpoints, in %s: a trial continues there, and starts anew elsewhere"
+        " if its node is gone or busy; --checkpoints with a shared folder or a URL such as s3://bucket/folder avoids"
         " that",
         name,
         uri if asked else "its data folder",
@@ -190,7 +190,7 @@ def _needs(one: OpenStudy, width: int) -> dict[FreezeMode, MemoryNeed]:
 
 
 def _estimate(configs: tuple[TrialConfig, ...], classes: int, width: int) -> dict[FreezeMode, MemoryNeed]:
-    """Leave out what cannot be followed without numbers, as a user's own network may: then no memory is asked for."""
+    """Leave out modes that cannot be estimated, as with some users' networks; such trials then ask for no memory."""
     from trainables.errors import InputError
     from trainables.training.memory import estimate
 
@@ -209,12 +209,12 @@ def _estimate(configs: tuple[TrialConfig, ...], classes: int, width: int) -> dic
 
 
 def _fill(one: OpenStudy, placement: Placement) -> None:
-    """Let every node fetch and decode what the study's trials will read, at once, and tell how each comes on."""
+    """Let all nodes fetch and decode what the study's trials will read, and log the progress of each."""
     asked = placement.frozen
     nodes = {node["NodeID"]: node for node in alive()}
     streams: dict[str, Any] = {}
     for node_id, node in nodes.items():
-        # The process ends with its task, for what it keeps of a card is in no trial's account.
+        # The process ends with its task, since no trial's share counts the memory that it keeps on a card.
         task = ray.remote(num_cpus=0, max_calls=1)(_filling).options(
             num_returns="streaming",
             num_gpus=asked.gpus if node["Resources"].get("GPU") else 0,
@@ -235,7 +235,7 @@ def _fill(one: OpenStudy, placement: Placement) -> None:
             problems.append(f"{named(nodes[node_id])}: {_cause(error)}")
     if problems:
         raise UsageError(
-            f"study {one.ledger.name} cannot start; mend these nodes or take them out with `hpo cluster stop` there:"
+            f"study {one.ledger.name} cannot start; fix these nodes or take them out with `hpo cluster stop` there:"
             + "".join(f"\n  {problem}" for problem in problems)
         )
 
@@ -243,16 +243,16 @@ def _fill(one: OpenStudy, placement: Placement) -> None:
 def _filling(configs: tuple[TrialConfig, ...], options: RunOptions) -> Iterator[str]:
     """Yield what the stores log while they are filled (runs on a node)."""
     use_given_cards()
-    told: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    messages: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     log = logging.getLogger("trainables")
     log.setLevel(logging.INFO)
-    log.addHandler(handler := logging.handlers.QueueHandler(told))
+    log.addHandler(handler := logging.handlers.QueueHandler(messages))
     try:
         with ThreadPoolExecutor(1) as pool:
             work = pool.submit(_fill_this_node, configs, options)
-            while not (work.done() and told.empty()):
+            while not (work.done() and messages.empty()):
                 try:
-                    yield told.get(timeout=0.2).getMessage()
+                    yield messages.get(timeout=0.2).getMessage()
                 except queue.Empty:
                     continue
             yield work.result()
@@ -272,6 +272,6 @@ def _fill_this_node(configs: tuple[TrialConfig, ...], options: RunOptions) -> st
 
 
 def _cause(error: BaseException) -> str:
-    """The last line of what Ray says is what the task raised."""
+    """Return what the task raised: the last line of Ray's message."""
     cause = getattr(error, "cause", None) or error
     return (str(cause).strip().splitlines() or [type(cause).__name__])[-1].rstrip(".")

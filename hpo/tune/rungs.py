@@ -46,7 +46,7 @@ def scheduler(search: SearchConfig, max_epochs: int) -> TrialScheduler:
 
 
 def replay(target: TrialScheduler, records: Iterable[TrialRecord]) -> None:
-    """Tell a fresh scheduler what the ledger knows of a study's trials, so that its rungs are what they were."""
+    """Report the ledger's trials of a study to a fresh scheduler, so that its rungs are what they were."""
     for record in records:
         trial = scheduler_trial(record.number)
         target.on_trial_add(_CONTROLLER, trial)
@@ -76,7 +76,7 @@ class EachStudysRungs(FIFOScheduler):
         return self._waiting[0] if self._waiting else None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return whether the trial goes on or stops."""
+        """Return whether the trial continues or stops."""
         own = scheduler_trial(trial.config["number"])
         decision: str = self._of(trial).on_trial_result(tune_controller, own, result)
         return decision

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 RAY_ANSWER_S = 30.0
 """How long an empty task may take before Ray counts as dead."""
 NODES_LOOK_S = 2.0
-"""Between two looks at which machines are alive."""
+"""Seconds between two looks at which machines are alive."""
 
 
 @dataclass
@@ -41,15 +41,15 @@ class _TuneTrial:
     waits: bool = True
     """Whether it still waits for a machine."""
     address: str | None = None
-    """Of the machine that it runs on, once it has reported."""
+    """Address of the machine that it runs on, once it has reported."""
 
 
 class LedgerSearch(Searcher):
     """Hands out the trials of one study after the other and records what becomes of them.
 
-    Ray asks for a trial with `suggest`, tells each epoch with `on_trial_result`, and ends with `on_trial_complete`:
-    of a trial that ran to its last epoch, of one that ASHA stopped (its last epoch comes only here), or of one that
-    failed, whose error `RunWatch` brings a moment later.
+    Ray asks for a trial with `suggest`, reports each epoch with `on_trial_result`, and ends with `on_trial_complete`.
+    The trial then ran to its last epoch, was stopped by ASHA (its last epoch is reported only here), or failed, in
+    which case `RunWatch` reports the error a moment later.
     """
 
     def __init__(self, studies: Sequence[StudyTrials], placement: Placement, timeout_s: float | None) -> None:
@@ -61,7 +61,7 @@ class LedgerSearch(Searcher):
         self.placement = placement
 
     def stopping(self, trial_id: str) -> bool:
-        """Whether a trial's run is over, out of time or failed, so that it does not go on behind its epoch."""
+        """Whether a trial's run is over, out of time or failed, so that it does not continue after its epoch."""
         return self._is_over or (trial_id in self._given and self._given[trial_id].study.failure is not None)
 
     @property
@@ -75,13 +75,13 @@ class LedgerSearch(Searcher):
             return str(Searcher.FINISHED)
         running = [(one.share, one.address) for one in self._given.values() if not one.waits]
         waiting = [one.share for one in self._given.values() if one.waits]
-        # A trial that had to wait for a GPU would be drawn without what the running ones teach.
+        # A trial drawn now would wait for a GPU, and the sampler could not use the results of the running trials.
         if study is None or not self.placement.has_room(running, waiting):
             return None
         try:
             handout = study.hand_out(self.placement)
         except NothingFitsError as error:
-            # The other studies go on.
+            # The other studies continue.
             study.stop(error)
             return None
         self._given[trial_id] = _TuneTrial(study, handout.assignment.number, handout.fit.share)
@@ -92,7 +92,7 @@ class LedgerSearch(Searcher):
         self._given[trial_id].waits = False
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Record an epoch after which the trial goes on."""
+        """Record an epoch after which the trial continues."""
         given = self._given[trial_id]
         given.address = result["host"]
         given.study.record(given.number, result)
@@ -114,7 +114,7 @@ class LedgerSearch(Searcher):
         """End the run where all that is left are trials that wait for cards that are gone.
 
         Raises:
-            DeadEndError: That is so; Ray would wait for ever.
+            DeadEndError: Only such trials are left; Ray would wait forever.
         """
         given, cards = self._given.values(), self.placement.cards_gb
         if not given or not cards or any(not one.waits or one.share.vram_gb <= cards[-1] for one in given):
@@ -127,7 +127,7 @@ class LedgerSearch(Searcher):
         raise dead_end
 
     def stop(self, failure: HpoError) -> None:
-        """End the studies that have not ended, for a reason that is none of a trial's."""
+        """End the studies that have not ended, for a reason outside their trials."""
         self._over = True
         for study in self._studies:
             if study.left or study.open:
@@ -145,10 +145,9 @@ class LedgerSearch(Searcher):
 
 
 class RunWatch(Callback):
-    """Tells the searcher what Ray tells only its callbacks: that a trial started, and with what error one failed.
+    """Passes to the searcher what Ray reports only to callbacks: that a trial started, and with what error one failed.
 
-    Between two of Ray's steps it also sees to it that an interruption, the coming and going of machines, and the death
-    of Ray itself, get through.
+    Between two of Ray's steps it also handles an interruption, machines that join or leave, and the death of Ray.
     """
 
     def __init__(self, search: LedgerSearch, options: RunOptions, interruption: Interruption) -> None:
@@ -160,7 +159,7 @@ class RunWatch(Callback):
         self._nodes = {node["NodeID"]: named(node) for node in alive()}
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Stop here if the user asked for it, or if no machine is left, for which Tune would wait for ever.
+        """Stop if the user asked for it, or if no machine is left: Tune would wait for one forever.
 
         Raises:
             HpoError: Ray has died, or nothing that is left can ever start.
@@ -171,14 +170,14 @@ class RunWatch(Callback):
             self._look_at_nodes()
             self._search.stop_if_nothing_can_start()
         if self._ray_died:
-            raise HpoError(f"Ray has died under this study; go on with: {self._interruption.command}")
+            raise HpoError(f"Ray has died under this study; continue with: {self._interruption.command}")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Let the searcher know that a trial has its machine."""
         self._search.started(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tell the searcher a failed trial's error, unless it is none of the trial's: a full disk, the death of Ray."""
+        """Pass a failed trial's error to the searcher, unless the cause is not the trial: a full disk, Ray's death."""
         error = _error_of(trial)
         if isinstance(error, NoPlaceError):
             self._search.stop(error)
@@ -198,7 +197,7 @@ class RunWatch(Callback):
             return
         gone, come = self._nodes.keys() - nodes.keys(), nodes.keys() - self._nodes.keys()
         for node in gone:
-            logger.warning("node %s is gone; its trials go on elsewhere", self._nodes[node])
+            logger.warning("node %s is gone; its trials continue elsewhere", self._nodes[node])
         for node in come:
             logger.warning("node %s has joined", named(nodes[node]))
         if gone or come:
@@ -206,14 +205,14 @@ class RunWatch(Callback):
             self._place_anew([as_node(one["Resources"]) for one in nodes.values()])
 
     def _place_anew(self, nodes: list[Node]) -> None:
-        """Divide what is left of the cluster, or what it has now, among trials."""
+        """Divide the cluster as it is now among trials."""
         if self._search.placement.whole.gpus and not any(node.gpus for node in nodes):
             logger.warning("no GPU is left: trials wait until a node with one joins")
             return
         try:
             self._search.placement = place(self._options, nodes)
         except UsageError as error:
-            logger.warning("%s Trials wait until a node that can joins.", error)
+            logger.warning("%s Trials wait until a node that can hold them joins.", error)
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -231,7 +230,7 @@ def _node_at(host: str | None, share: Share) -> str | None:
 
 def _error_of(trial: Any) -> BaseException:
     """Return what a trial raised, or a RayActorError where its process died."""
-    # Ray keeps the error in a file beside the trial; its own reader looks where that comes to lie only later.
+    # Ray keeps the error in a file beside the trial; its own reader looks in a folder that gets the file only later.
     error: BaseException = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     return getattr(error, "cause", None) or error
 
@@ -239,7 +238,7 @@ def _error_of(trial: Any) -> BaseException:
 def _described(error: BaseException) -> str:
     """Return an error in one line: ``ValueError: too large``."""
     lines = _COLOURS.sub("", str(error)).strip().splitlines() or [""]
-    # Where a trial's process could not even start, Ray tells its traceback, whose last line is the reason.
+    # If a trial's process could not even start, Ray reports its traceback, whose last line is the reason.
     reason = lines[-1] if isinstance(error, RayActorError) and "creation task" in lines[0] else lines[0]
     return f"{type(error).__name__}: {reason}".rstrip(": ")
 

@@ -18,7 +18,7 @@ from trainables.config import EpochResult, FreezeMode, MemoryNeed
 logger = logging.getLogger(__name__)
 
 SAME_FAILURES = 3
-"""So many trials that fail alike, before any has finished an epoch, are no bad luck: the study stops."""
+"""The study stops after so many trials that fail alike before any trial has finished an epoch."""
 
 _FORGOTTEN = 64
 """Trials that ended last, whose checkpoints another machine may still keep."""
@@ -27,7 +27,7 @@ _EPOCH_FIELDS = tuple(EpochResult.__dataclass_fields__)
 
 
 class Listener(Protocol):
-    """Who wants to know how a study goes on."""
+    """Who wants to know how a study progresses."""
 
     def started(self, assignment: Assignment) -> None:
         """A trial was given to Ray."""
@@ -65,13 +65,13 @@ class Handout:
     assignment: Assignment
     fit: Fit
     config: dict[str, Any]
-    """What `Worker` is told."""
+    """The configuration that `Worker` gets."""
 
 
 class StudyTrials:
     """Hands out one study's trials and records what becomes of them.
 
-    A trial that fails, or whose machine is lost, is handed out again, to go on from its checkpoint: after
+    A trial that fails, or whose machine is lost, is handed out again, to continue from its checkpoint: after
     `max_failures` failures of its own it is recorded as FAIL, while the loss of a machine counts against no trial.
     """
 
@@ -89,7 +89,7 @@ class StudyTrials:
         self._ended: deque[int] = deque(maxlen=_FORGOTTEN)
         self._failures: Counter[int] = Counter()
         self._restarted: set[int] = set()
-        self._told: set[tuple[FreezeMode, int]] = set()
+        self._warned: set[tuple[FreezeMode, int]] = set()
         self._first_errors: list[str] | None = []
         self._corrections: dict[FreezeMode, float] = {}
         for record in run.ledger.records():
@@ -119,7 +119,7 @@ class StudyTrials:
             assignment = self.ledger.ask(lambda params: self._accept(params, placement))
             self._new -= 1
             self._listener.started(assignment)
-        # One that an earlier run began on larger cards may fit on none of these: it tries how small a batch must be.
+        # A trial begun on larger cards by an earlier run may fit on none of these: it finds its micro-batch by trying.
         fit = self._fit(assignment.params, placement) or Fit(placement.whole, None)
         self._fits[assignment.number] = fit
         config = trial_config(
@@ -165,7 +165,7 @@ class StudyTrials:
     def complete(self, number: int, result: dict[str, Any], *, stopping: bool) -> None:
         """Record a trial's last epoch and its end, as its last or because ASHA stopped it there.
 
-        Where the run is `stopping`, whether ASHA stops it here is for the next run to say: the checkpoint gives it this
+        If the run is `stopping`, the next run decides whether ASHA stops the trial here: the checkpoint gives it this
         epoch again.
         """
         last = epoch_result(result)
@@ -185,7 +185,7 @@ class StudyTrials:
         Args:
             number: The trial's.
             error: What it failed with.
-            lost: Whether its machine is gone, which is no failure of the trial's.
+            lost: Whether its machine is gone, which does not count as a failure of the trial.
         """
         self._failures[number] += not lost
         if self._failures[number] <= self._options.max_failures:
@@ -197,12 +197,12 @@ class StudyTrials:
             return
         self._first_errors.append(error)
         if len(self._first_errors) == SAME_FAILURES and len(set(self._first_errors)) == 1:
-            self.stop(HpoError(f"the first {SAME_FAILURES} trials all failed with {error}; mend that"))
+            self.stop(HpoError(f"the first {SAME_FAILURES} trials all failed with {error}; fix that"))
 
     def stop(self, failure: HpoError) -> None:
         """End the study's run: trials that run stay RUNNING for the next one."""
         if self.failure is None:
-            self.failure = type(failure)(f"{failure}; go on with: {command('resume', [self._paths])}")
+            self.failure = type(failure)(f"{failure}; continue with: {command('resume', [self._paths])}")
 
     def _finish(self, number: int, state: Ending, error: str | None = None) -> None:
         self.ledger.finish(number, state, error=error)
@@ -220,8 +220,8 @@ class StudyTrials:
         if self._fit(params, placement) is not None:
             return True
         mode, batch_size = params["freeze_mode"], params["batch_size"]
-        if (mode, batch_size) not in self._told:
-            self._told.add((mode, batch_size))
+        if (mode, batch_size) not in self._warned:
+            self._warned.add((mode, batch_size))
             logger.warning(
                 "study %s: freeze mode %s needs %.1f GB of GPU memory even with 2 images at a time, the largest card"
                 " has %.1f: such configurations are not started, others are drawn instead",
@@ -253,5 +253,5 @@ class StudyTrials:
 
 
 def epoch_result(result: dict[str, Any]) -> EpochResult:
-    """Return the epoch in what Ray reports of a trial."""
+    """Return the epoch from a trial's report to Ray."""
     return EpochResult(**{name: result[name] for name in _EPOCH_FIELDS})

@@ -24,14 +24,14 @@ def run_trials(
 ) -> dict[str, HpoError]:
     """Run the studies' trials, one study's after the other's, until each has as many as its options ask for.
 
-    Trials that an earlier run left unfinished go on first. A study's last trials and the next one's first run side by
-    side. Ray must be up, and the studies' locks held.
+    Trials that an earlier run left unfinished continue first. The last trials of one study run beside the first of the
+    next. Ray must be up, and the studies' locks held.
 
     Returns:
-        Why a study could not go on, by its name: a disk is full, its card is gone, its first trials all failed alike.
+        Why studies could not continue, by name: a disk is full, a card is gone, the first trials all failed alike.
 
     Raises:
-        HpoError: None can go on: Ray died, or the database is away.
+        HpoError: No study can continue: Ray died, or the database is unreachable.
     """
     studies = [StudyTrials(run) for run in runs]
     if not any(study.left for study in studies):
@@ -56,7 +56,7 @@ def run_trials(
                 storage_path=str(scratch),
                 stop=lambda trial_id, _result: search.stopping(trial_id),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                # What failed is handed out again by the searcher, which alone knows whether it was the trial's fault.
+                # The searcher hands out failed trials again, since it alone knows whether the trial was the cause.
                 failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[RunWatch(search, options, interruption)],
                 verbose=0,
@@ -77,7 +77,7 @@ def run_trials(
 
 
 def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """Return what a trial asks of Ray; of one whose checkpoint lies on one machine alone, preferably there."""
+    """Return the resources that a trial asks for; if one machine alone has its checkpoint, preferably there."""
     bundles = [config["resources"].resources]
     if config["node"] is None:
         return tune.PlacementGroupFactory(bundles)

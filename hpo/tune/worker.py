@@ -1,4 +1,4 @@
-"""The Ray actor that runs trials: it drives the trial's generator, one epoch a step, and keeps its checkpoint.
+"""The Ray actor that runs trials: it drives the trial's generator, one epoch per step, and keeps its checkpoint.
 
 One process serves many trials (Ray's `reuse_actors`), so torch is imported once.
 """

@@ -30,7 +30,7 @@ class Screen:
     def __init__(self) -> None:
         self.console = Console(stderr=True, markup=False, emoji=False, highlight=False)
         self._studies: list[Progress] = []
-        # Rows change with every epoch, so the screen is drawn when it has to be, and the clock twice a second.
+        # Rows change with every epoch, so the screen is drawn when it has to be, and the clock twice per second.
         self._live = Live(console=self.console, get_renderable=self._tables, refresh_per_second=2, transient=True)
 
     def add(self, study: str, target: int, records: list[TrialRecord]) -> "Progress":
@@ -88,7 +88,8 @@ class Progress:
         self._running[assignment.number] = _Row(assignment)
         if self._started_at is None:
             self._started_at = time.monotonic()
-        self._line(f"trial {assignment.number} {'goes on' if assignment.reported else 'starts'}: {_shown(assignment)}")
+        verb = "continues" if assignment.reported else "starts"
+        self._line(f"trial {assignment.number} {verb}: {_shown(assignment)}")
 
     def epoch(self, number: int, result: EpochResult) -> None:
         """Show a running trial's newest epoch."""

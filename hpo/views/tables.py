@@ -16,7 +16,7 @@ _NAMED = 8
 
 
 def show_studies(studies: list[StudySummary], console: Console) -> None:
-    """Print one line a study."""
+    """Print one line per study."""
     table = Table(box=None, pad_edge=False)
     for column in ("study", "backbone", "dataset"):
         table.add_column(column)
@@ -152,7 +152,7 @@ def _share(value: float | None) -> str:
 
 
 def show_cache(arrays: list[StoredArray], console: Console, *, cleared: bool) -> None:
-    """Print one line an array, and the sum."""
+    """Print one line per array, and the sum."""
     table = Table(box=None, pad_edge=False)
     table.add_column("file")
     table.add_column("kind")

@@ -46,7 +46,7 @@ _WAIT_S = 120.0
 
 @dataclass
 class Report:
-    """What one or many studies under fire came to."""
+    """The result of one or more studies under fire."""
 
     studies: int = 0
     trials: int = 0
@@ -64,7 +64,7 @@ class Report:
     """Ray processes that outlived their study's driver."""
     leaked_files: int = 0
     seconds_to_epoch: list[float] = field(default_factory=list)
-    """From each `hpo resume` to its first new epoch."""
+    """Seconds from each `hpo resume` to its first new epoch."""
 
     def __iadd__(self, other: "Report") -> "Report":
         for one in dataclasses.fields(self):
@@ -81,7 +81,7 @@ class Report:
 def attack(parent: Path, seed: int, kills: int, per_study: int = 7, postgres: bool = False) -> Report:
     """Attack studies in folders below `parent`, one after another, until there were `kills` kills.
 
-    A study may outrun its kills: without their raylet, trials go on until Ray's death is noticed.
+    A study may outrun its kills: without their raylet, trials continue until Ray's death is noticed.
     """
     report = Report()
     while (missing := kills - report.kills.total()) > 0:
@@ -281,7 +281,7 @@ def table(report: Report) -> str:
 
 
 def main() -> int:
-    """Attack several studies and print what it came to; 1 where anything was wrong."""
+    """Attack several studies and print the result; 1 where anything was wrong."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--kills", type=int, default=28, help="in all")
     parser.add_argument("--kills-per-study", type=int, default=7)

@@ -71,7 +71,7 @@ class Shell:
 
 
 def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
-    """Wait until a trial has saved its first epoch; hpo tells nobody of it, so its folder is looked at."""
+    """Wait until a trial has saved its first epoch; hpo does not report it, so its folder is looked at."""
     deadline = time.monotonic() + 200
     while not list(folder.rglob("*.ckpt")):
         assert time.monotonic() < deadline

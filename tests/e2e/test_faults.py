@@ -32,7 +32,7 @@ def test_a_study_whose_first_trials_all_fail_alike_stops_and_the_one_beside_it_e
 
     (error,) = (line for line in err.splitlines() if line.startswith("error: "))
     assert "the first 3 trials all failed with ArithmeticError: this backbone never learns" in error
-    assert error.endswith(f"go on with: hpo resume {broken}")
+    assert error.endswith(f"continue with: hpo resume {broken}")
     assert "Traceback" not in err
     assert [trial.state.name for trial in shell.trials(broken)] == ["FAIL"] * 3
     assert shell.trials(broken)[0].user_attrs["error"] == "ArithmeticError: this backbone never learns"
@@ -42,7 +42,7 @@ def test_a_study_whose_first_trials_all_fail_alike_stops_and_the_one_beside_it_e
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, str]:
-    """Three studies of two trials each, whose backbones go wrong in three ways, run in one go; and what was told."""
+    """Three studies of two trials each, whose backbones go wrong in three ways, run in one go; and its stderr."""
     shell = Shell(tmp_path_factory.mktemp("faulty"), SHORT)
     backbones = (
         word for kind in ("diverging", "crowded") for word in ("--backbone", f"tests.failing_backbones:{kind}")
@@ -94,7 +94,7 @@ def interrupted_after_a_checkpoint(shell: Shell) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "reason"),
     [
         pytest.param(
             lambda path: path.write_bytes(path.read_bytes()[:5000]),
@@ -105,19 +105,19 @@ def interrupted_after_a_checkpoint(shell: Shell) -> list[Path]:
     ],
     ids=["torn", "missing"],
 )
-def test_a_checkpoint_that_is_no_good_costs_its_trial_a_restart(harm: object, told: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_no_good_costs_its_trial_a_restart(harm: object, reason: str, tmp_path: Path) -> None:
     assert callable(harm)
     shell = Shell(tmp_path)
     for path in interrupted_after_a_checkpoint(shell):
         harm(path)
-    # Epochs in the ledger tell a restart from a start.
+    # Epochs in the ledger distinguish a restart from a start.
     begun = {trial.number for trial in shell.trials() if trial.intermediate_values and trial.state.name == "RUNNING"}
 
     _, err = shell.hpo("resume", "tiny")
 
     assert [trial.state.name for trial in shell.trials()] == ["COMPLETE", "COMPLETE"]
     if begun or "torn" in str(tmp_path):
-        assert f"starts again from epoch 0: {told}" in err
+        assert f"starts again from epoch 0: {reason}" in err
 
 
 def enlarge(disk: Path, size: str) -> None:

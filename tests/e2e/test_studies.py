@@ -27,7 +27,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 @pytest.fixture(scope="module")
 def summary(shell: Shell) -> dict[str, Any]:
-    """A finished study of 20 trials, as `--json` tells it."""
+    """A finished study of 20 trials, as `--json` prints it."""
     out, err = shell.hpo(*shell.asked("--grace-period", "2", "--seed", "0", "--json", trials=20))
     assert "Traceback" not in err
     assert "trial 0 starts" in err
@@ -166,7 +166,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, number:
 
     err = interrupted(shell, number)
 
-    assert err.strip().splitlines()[-1] == "stopped; go on with: hpo resume tiny"
+    assert err.strip().splitlines()[-1] == "stopped; continue with: hpo resume tiny"
     before = {trial.number: trial.intermediate_values for trial in shell.trials()}
 
     out, _ = shell.hpo("resume", "tiny", "--trials", "7", "--json")
@@ -187,7 +187,7 @@ def test_several_studies_are_interrupted_and_gone_on_with_like_one(tmp_path: Pat
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip().splitlines()[-1] == f"stopped; go on with: hpo resume {' '.join(names)}"
+    assert err.strip().splitlines()[-1] == f"stopped; continue with: hpo resume {' '.join(names)}"
     before = {(name, trial.number): trial.intermediate_values for name in names for trial in shell.trials(name)}
 
     out, _ = shell.hpo("resume", *names)
@@ -227,7 +227,7 @@ def test_the_cache_is_listed_and_cleared(shell: Shell, summary: dict[str, Any]) 
     assert json.loads(shell.hpo("cache", "--json")[0]) == {"arrays": []}
 
 
-def test_deleting_asks_or_wants_to_be_told(shell: Shell, summary: dict[str, Any]) -> None:
+def test_deleting_asks_or_needs_yes(shell: Shell, summary: dict[str, Any]) -> None:
     _, err = shell.hpo("delete", "again", code=2)
     assert "say --yes" in err
 

@@ -1,4 +1,4 @@
-"""One study over two hosts that share nothing but a network, as a user runs it, and what it bears.
+"""One study over two hosts that share nothing but a network, as a user runs it, and the faults that it survives.
 
 The head has a card of 12 GB and the node one of 8, as far as Ray knows: trials train on the CPU.
 """
@@ -33,7 +33,7 @@ freeze_mode = "none"
 """
 QUICK, LONG = SPACE.format(sizes=[16, 32], epochs=1), SPACE.format(sizes=[32], epochs=30)
 LONGER = SPACE.format(sizes=[32], epochs=60)
-"""Of a study that is still under way when Ray gives a node up, 10 to 20 s after its death."""
+"""Space of a study that still runs when Ray gives a node up, 10 to 20 s after its death."""
 WAIT_S = 150.0
 
 
@@ -110,7 +110,7 @@ def trains_on(network: Network, study: str, host: Host, epochs: int = 3) -> bool
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    """Wait for a run to end in order and return what it told."""
+    """Wait for a run to end in order and return its stderr."""
     _, err = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, err
     assert "Traceback" not in err
@@ -200,20 +200,20 @@ def test_a_cut_of_twenty_seconds_loses_nothing(cluster: Network) -> None:
 
     cluster.cut()
     time.sleep(20)
-    cluster.mend()
+    cluster.restore()
 
     end(process)
     assert_all_is_there(cluster, "cut", 3)
 
 
-def test_a_node_that_dies_is_told_and_may_join_again(cluster: Network) -> None:
+def test_a_node_that_dies_is_reported_and_may_join_again(cluster: Network) -> None:
     log = cluster.head.folder / "dies.log"
-    with log.open("w", encoding="utf-8") as told:
-        process = cluster.head.start(*asked(cluster, "dies", LONGER, 4, "--no-asha"), stderr=told)
+    with log.open("w", encoding="utf-8") as stderr:
+        process = cluster.head.start(*asked(cluster, "dies", LONGER, 4, "--no-asha"), stderr=stderr)
     wait_for(process, lambda: trains_on(cluster, "dies", cluster.node))
 
     cluster.node.kill()
-    gone = rf"node {re.escape(cluster.node.address)} .*is gone; its trials go on elsewhere"
+    gone = rf"node {re.escape(cluster.node.address)} .*is gone; its trials continue elsewhere"
     wait_for(process, lambda: re.search(gone, log.read_text("utf-8")) is not None)
     rejoin(cluster)
 

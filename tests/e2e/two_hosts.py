@@ -79,7 +79,7 @@ class Host:
         return out, err
 
     def kill(self) -> None:
-        """Pull its plug: SIGKILL for all of its processes at once."""
+        """Pull its plug: SIGKILL for all of its processes at the same time."""
         for pid in self.pids():
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -114,7 +114,7 @@ class Network:
         """Let nothing through between the hosts; both still see a carrier, as behind a switch that hangs."""
         _ip("-n", self.switch, "link", "set", "node", "nomaster")
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Let everything through again."""
         _ip("-n", self.switch, "link", "set", "node", "master", "bridge")
 

@@ -14,7 +14,7 @@ from trainables.training.trial import run_trial
 pytestmark = NEEDS_CARD
 
 
-def test_cudnn_is_told_to_repeat_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cudnn_is_set_to_repeat_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
 

@@ -16,7 +16,7 @@ from trainables.training.retraining import begin
 pytestmark = NEEDS_CARD
 
 LEAST, MOST = 0.9, 1.35
-"""Of what is measured: the estimate knows no workspaces, and counts all gradients as if they were always there."""
+"""Bounds of estimated by measured memory: the estimate knows no workspaces, and counts all gradients at any time."""
 
 
 @pytest.fixture(scope="module")

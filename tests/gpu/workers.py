@@ -1,4 +1,4 @@
-"""Three of Ray's workers train at once, two on quarters of a card and one without.
+"""Three of Ray's workers train at the same time, two on quarters of a card and one without.
 
 `python -m tests.gpu.workers FOLDER` prints, as JSON, what each reported of its last epoch.
 """
@@ -22,10 +22,10 @@ def train(folder: Path) -> list[dict[str, Any]]:
     """Train frozen trials side by side, epoch by epoch, and return each one's last result."""
     config = trial(folder, mode="backbone", precision="fp32")
     place = CheckpointPlace("side-by-side", str(folder / "checkpoints"), shared=True)
-    told = {"trial": config, "reported": 0, "checkpoints": place, "ended": ()}
+    common = {"trial": config, "reported": 0, "checkpoints": place, "ended": ()}
     actor: Any = ray.remote(Worker)
     workers = [
-        actor.options(num_cpus=0, num_gpus=share).remote({"number": number, **told})
+        actor.options(num_cpus=0, num_gpus=share).remote({"number": number, **common})
         for number, share in enumerate(SHARES)
     ]
     results: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""A ledger that an earlier version left opens, and goes on."""
+"""A ledger that an earlier version left opens and continues."""
 
 import shutil
 from pathlib import Path

@@ -133,7 +133,7 @@ def test_a_wrong_duration_is_refused(text: str) -> None:
 
 
 class Flaky(MemoryFileSystem):  # type: ignore[misc] # fsspec ships no type information
-    """A place that is away for its next `outages` uses."""
+    """A place that is unreachable for its next `outages` uses."""
 
     protocol = "flaky"
     outages: ClassVar[int] = 0
@@ -152,7 +152,7 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> CheckpointStore:
     return CheckpointStore("flaky://bucket/study")
 
 
-def test_a_place_that_is_away_is_waited_for(flaky: CheckpointStore) -> None:
+def test_an_unreachable_place_is_waited_for(flaky: CheckpointStore) -> None:
     Flaky.outages = 3
     flaky.put(1, b"state")
     Flaky.outages = 2
@@ -161,11 +161,11 @@ def test_a_place_that_is_away_is_waited_for(flaky: CheckpointStore) -> None:
     assert flaky.get(2) is None
 
 
-def test_a_place_that_stays_away_is_told(flaky: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_stays_unreachable_is_reported(flaky: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "OUTAGE_WAIT_S", 0.0)
     monkeypatch.setattr(Flaky, "outages", 100)
 
-    with pytest.raises(NoPlaceError, match=r"flaky://bucket/study, is away \(no route to host\)"):
+    with pytest.raises(NoPlaceError, match=r"flaky://bucket/study, is unreachable \(no route to host\)"):
         flaky.put(1, b"state")
 
 
@@ -181,13 +181,13 @@ def test_a_place_of_checkpoints_is_a_whole_path_or_a_url_that_is_known(
         checked_place("nosuch://bucket")
 
 
-def test_the_command_that_resumes_finds_the_study_and_tells_no_password() -> None:
+def test_the_command_that_resumes_finds_the_study_and_shows_no_password() -> None:
     given = located_by(Path("my studies"), "postgresql://me:secret@db/hpo")
     studies = [StudyPaths(Path("/x"), name, given) for name in ("a", "b c")]
 
-    told = command("resume", studies)
+    line = command("resume", studies)
 
-    assert shlex.split(told) == [
+    assert shlex.split(line) == [
         *("hpo", "resume", "a", "b c", "--studies-dir", "my studies"),
         *("--storage", "postgresql://me:***@db/hpo"),
     ]
@@ -206,7 +206,7 @@ def test_the_time_left_follows_from_the_trials_that_ended() -> None:
     assert seconds_left([record(0, "RUNNING", 1)], target=6) is None
 
 
-def test_search_spaces_that_differ_are_told_by_what_differs() -> None:
+def test_a_difference_between_search_spaces_is_named() -> None:
     recorded, asked = (
         study_spec(space={"parameters": {"epochs": {"low": 1, "high": 50}, "batch_size": size}, "enqueue": []})
         for size in (32, 64)

@@ -41,7 +41,7 @@ def test_data_of_an_earlier_version_stays_in_use(home: Path, monkeypatch: pytest
     assert data_root(None) == home / ".cache" / "hpo"
 
 
-def test_a_user_without_a_home_is_told_to_name_a_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_is_asked_to_name_a_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_entry(uid: int) -> object:
         raise KeyError(uid)
 

@@ -102,7 +102,7 @@ def read_split(data: DataConfig, data_dir: str | None, *, train: bool) -> Labell
     For `training_images` and the held-out test only; nothing else may call it.
 
     Raises:
-        InputError: It cannot be had, or its images are not those that the study recorded.
+        InputError: It cannot be read or downloaded, or its images are not those that the study recorded.
     """
     images = _whole_split(data, data_root(data_dir), train=train)
     split, recorded = ("train", data.train_sha256) if train else ("test", data.test_sha256)
@@ -225,7 +225,7 @@ def _tree(dataset: str, folder: Path) -> LabelledImages:
         paths += found
         labels += [label] * len(found)
     if not classes:
-        raise InputError(f"--dataset {dataset}: {folder} holds no class folders (one folder of images a class).")
+        raise InputError(f"--dataset {dataset}: {folder} holds no class folders (one folder of images per class).")
     return _files(dataset, folder, paths, np.asarray(labels, np.int64), classes)
 
 
@@ -290,7 +290,7 @@ def decode(path: Path) -> Image.Image:
                 raise ValueError(f"mode {image.mode}: pixels of 32 bits have no known range")
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image ({error}); mend or remove it.") from error
+        raise InputError(f"{path} cannot be read as an image ({error}); fix or remove it.") from error
 
 
 def _ensure(root: Path, folder: str, needed: list[Path], download: Callable[[], object]) -> None:

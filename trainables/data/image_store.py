@@ -1,4 +1,4 @@
-"""Decoded images, once a machine: a memory-mapped array that all trials of all studies share."""
+"""Decoded images, once per machine: a memory-mapped array that all trials of all studies share."""
 
 import hashlib
 import logging
@@ -59,7 +59,7 @@ def store_path(images: LabelledImages, geometry: Geometry, data_dir: str | None)
 
 
 def _build(path: Path, shape: tuple[int, ...], images: LabelledImages, geometry: Geometry) -> None:
-    told, bad = time.monotonic(), dict[str, str]()
+    reported_at, bad = time.monotonic(), dict[str, str]()
     store = new_array(path, np.uint8, shape)
     with ThreadPoolExecutor(cpu_count()) as pool:
         pixels = pool.map(lambda i: _shrunk(images, i, geometry), range(shape[0]))
@@ -68,8 +68,8 @@ def _build(path: Path, shape: tuple[int, ...], images: LabelledImages, geometry:
                 bad[images.ids[index]] = str(image)
             else:
                 store[index] = image
-            if time.monotonic() - told > _PROGRESS_S:
-                told = time.monotonic()
+            if time.monotonic() - reported_at > _PROGRESS_S:
+                reported_at = time.monotonic()
                 logger.info("decoded %d of %d images of %s", index + 1, shape[0], images.dataset)
     if bad:
         raise BadImagesError(images.dataset, bad)

@@ -39,8 +39,8 @@ class Network:
     last_stage: tuple[str, ...]
     """The modules that train besides in freeze mode ``partial``."""
     pretrained_sha256: str | None = None
-    """Of the values that weights gave to a published network, but for those that the head replaces; None for a random
-    one and for a user's own."""
+    """Digest of the values that weights gave to a published network, without those that the head replaces; None for a
+    random network and for a user's own."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files from published addresses: fetched once a machine, checked, and there whole or not at all."""
+"""Files from published addresses: fetched once per machine, checked, and there whole or not at all."""
 
 import hashlib
 import http.client
@@ -25,7 +25,7 @@ _PROGRESS_S = 5.0
 def fetch(url: str, destination: Path, sha256_prefix: str | None) -> Path:
     """Return `destination`, downloaded from `url` first if it is not there yet.
 
-    Processes that ask at once download once. The file appears only when it is whole.
+    Processes that ask at the same time download once. The file appears only when it is whole.
 
     Args:
         url: An http(s) address.
@@ -34,7 +34,7 @@ def fetch(url: str, destination: Path, sha256_prefix: str | None) -> Path:
             then the digest of the first download is logged.
 
     Raises:
-        InputError: The file cannot be had, was cut short, or is another file than the one that was published.
+        InputError: The file cannot be fetched, was cut short, or is another file than the one that was published.
     """
     if destination.exists():
         return destination
@@ -96,12 +96,12 @@ def _download(url: str, partial: Path) -> None:
 
 
 def _copy(source: http.client.HTTPResponse, target: BinaryIO, expected: int, url: str) -> int:
-    received, told = 0, time.monotonic()
+    received, reported_at = 0, time.monotonic()
     while chunk := source.read(_CHUNK_BYTES):
         target.write(chunk)
         received += len(chunk)
-        if time.monotonic() - told > _PROGRESS_S:
-            told = time.monotonic()
+        if time.monotonic() - reported_at > _PROGRESS_S:
+            reported_at = time.monotonic()
             share = f" ({100 * received // expected} %)" if expected else ""
             logger.info("fetching %s: %d MB%s", url, received // 1_000_000, share)
     return received

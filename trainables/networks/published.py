@@ -21,7 +21,7 @@ IMAGENET = Geometry(
 """The usual ImageNet evaluation transform."""
 
 GEOMETRY_KEY = "geometry"
-"""In a safetensors file's metadata: its weights' transform, the fields of `Geometry` as JSON."""
+"""Key in a safetensors file's metadata: its weights' transform, the fields of `Geometry` as JSON."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def embedded_geometry(path: Path) -> Geometry | None:
 
 
 def scaled(geometry: Geometry, image_size: int | None) -> Geometry:
-    """Return the transform for networks that see `image_size` pixels a side; None: as it is."""
+    """Return the transform for networks whose input is `image_size` pixels wide; None: as it is."""
     if image_size is None:
         return geometry
     return Geometry(

@@ -70,25 +70,23 @@ def fit(model: nn.Module, state: StateDict, spec: str, optional: tuple[str, ...]
         model: The whole network as published, auxiliary classifiers included.
         state: What `load_file` gave; left as it is.
         spec: The user's word for it, for the error.
-        optional: Modules that are thrown away after this: their keys may be missing or of another shape.
+        optional: Modules that are dropped after this: their keys may be missing or of another shape.
 
     Raises:
         InputError: Keys are missing, unexpected, or of another shape; the message names them.
     """
     expected = model.state_dict()
     state = _resized_positions(model, expected, state)
-    thrown_away = {key for key in (*expected, *state) if key.startswith(tuple(f"{name}." for name in optional))}
+    dropped = {key for key in (*expected, *state) if key.startswith(tuple(f"{name}." for name in optional))}
     # Weights from before torch 0.4.1 do not count batches; the count decides nothing.
     missing = [
-        key
-        for key in expected
-        if key not in state and key not in thrown_away and not key.endswith("num_batches_tracked")
+        key for key in expected if key not in state and key not in dropped and not key.endswith("num_batches_tracked")
     ]
-    unexpected = [key for key in state if key not in expected and key not in thrown_away]
+    unexpected = [key for key in state if key not in expected and key not in dropped]
     reshaped = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
         for key in state
-        if key in expected and key not in thrown_away and state[key].shape != expected[key].shape
+        if key in expected and key not in dropped and state[key].shape != expected[key].shape
     ]
     problems = [
         f"{len(keys)} {what}: {', '.join(keys[:_SHOWN])}{', ...' if len(keys) > _SHOWN else ''}"

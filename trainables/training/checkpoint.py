@@ -1,4 +1,4 @@
-"""A trial's state between two epochs, as bytes: all that it needs to go on exactly.
+"""A trial's state between two epochs, as bytes: all that it needs to continue exactly.
 
 No random state is among it, because an epoch's randomness follows from the trial's seed and the epoch's number.
 """

@@ -13,7 +13,7 @@ from trainables.errors import InputError
 
 _LIBC = ctypes.CDLL(None)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _NEVER = -1, -4, -1
-"""Of malloc.h, and the threshold that mallopt(3) gives for no trimming at all."""
+"""Constants of malloc.h, and the threshold that mallopt(3) gives for no trimming at all."""
 _TURING = (7, 5)
 _AMPERE = (8, 0)
 _NO_MEMORY = (
@@ -96,7 +96,7 @@ def _keep_freed_memory() -> None:
     """Let this process keep what one training step frees for the next.
 
     glibc gives large blocks back to the system, which clears their pages again at the next use: SqueezeNet at 96 px
-    took 190,000 page faults an epoch of 768 images, and 3.4 s instead of 3.0 s.
+    took 190,000 page faults per epoch of 768 images, and 3.4 s instead of 3.0 s.
     """
     if hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(_M_MMAP_MAX, 0)

@@ -18,7 +18,7 @@ from trainables.networks.identity import geometry_of
 from trainables.training.device import Compute, choose, step_back
 
 EVALUATION_BATCH = 64
-"""Images a batch when nothing is learned, as in Jimenez & Hale (2023); it decides no number, only memory."""
+"""Images per batch when nothing is learned, as in Jimenez & Hale (2023); it decides no number, only memory."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Evaluation:
     """What a network is worth on some images."""
 
     accuracy: float
-    """In [0, 1]."""
+    """Share of images classified right, in [0, 1]."""
     loss: float
     """Mean cross-entropy, in nats."""
     predicted: np.ndarray
@@ -69,7 +69,7 @@ def new_learner(config: TrialConfig, classes: int) -> Learner:
     freeze.apply(network, config.freeze_mode)
     compute = choose(config.model.precision, config.machine.threads, network.model)
     network.model.to(compute.device)
-    # Fused: 1.2 to 1.5 times the images a second of the plain one for ResNet-18 at 32 px on one CPU thread.
+    # Fused: 1.2 to 1.5 times the images per second of the plain one for ResNet-18 at 32 px on one CPU thread.
     optimizer = torch.optim.Adam(freeze.trainable_parameters(network), lr=config.learning_rate, fused=True)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.autocast is torch.float16)
     return Learner(

@@ -1,4 +1,4 @@
-"""Features of what is frozen, once a machine: trials that share them train the rest of their network alone."""
+"""Features of what is frozen, once per machine: trials that share them train the rest of their network alone."""
 
 import dataclasses
 import hashlib
@@ -76,14 +76,14 @@ def _name(learner: Learner, pixels: Examples) -> str:
 
 def _build(path: Path, shape: tuple[int, ...], learner: Learner, frozen: nn.Module, pixels: Examples) -> None:
     """Pass every image through what is frozen and write down what comes out."""
-    told = time.monotonic()
+    reported_at = time.monotonic()
     store = new_array(path, np.float32, shape)
     size = evaluation_batch(learner.config)
     for start in range(0, shape[0], size):
         indices = np.arange(start, min(start + size, shape[0]))
         store[indices] = _features(learner, frozen, pixels, indices).float().cpu().numpy()
-        if time.monotonic() - told > _PROGRESS_S:
-            told = time.monotonic()
+        if time.monotonic() - reported_at > _PROGRESS_S:
+            reported_at = time.monotonic()
             logger.info("computed the features of %d of %d images", start, shape[0])
     store.flush()
 

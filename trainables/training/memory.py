@@ -109,9 +109,9 @@ class _Part:
 
     module: nn.Module
     shape: tuple[int, ...]
-    """Of one of its inputs."""
+    """Shape of one of its inputs."""
     dtype: torch.dtype
-    """Of its inputs: uint8 pixels or float32 features."""
+    """Type of its inputs: uint8 pixels or float32 features."""
     device: torch.device
     width: int
     augment: Augment
@@ -251,7 +251,7 @@ class _Autocast(TorchFunctionMode):
         dtype = _AUTOCAST.get(getattr(func, "__name__", ""))
         if dtype is None:
             return func(*args, **(kwargs or {}))
-        # One copy of a tensor that is given twice: self-attention is told by its three arguments being one.
+        # One copy of a tensor that is given twice: self-attention is recognised by its three equal arguments.
         copies: dict[int, Tensor] = {}
         args, kwargs = tree_map(functools.partial(_cast, dtype=dtype, copies=copies), (args, kwargs or {}))
         return func(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""One trial: a plain generator that takes a configuration and yields one result an epoch."""
+"""One trial: a plain generator that takes a configuration and yields one result per epoch."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ def run_trial(
     Args:
         config: What to train.
         resume_from: What `save` was given last for this very configuration: its epochs are yielded again from the
-            record, and training goes on behind them, number for number as if it had never stopped.
+            record, and training continues after them, number for number as if it had never stopped.
         save: Called with the trial's whole state before an epoch's result is yielded.
 
     Raises:

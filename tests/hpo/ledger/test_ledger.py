@@ -269,7 +269,7 @@ def test_a_creation_that_was_cut_short_is_completed(url: str) -> None:
     assert opened(url).spec == study_spec()
 
 
-def test_a_lower_target_takes_no_trial_away(url: str) -> None:
+def test_a_lower_target_removes_no_trial(url: str) -> None:
     ledger = opened(url)
     for _ in range(12):
         ledger.finish(ledger.ask().number, "PRUNED")

@@ -1,4 +1,4 @@
-"""The database below the ledger: SQLite and PostgreSQL, away, damaged, read-only, and shared by two writers."""
+"""The database below the ledger: SQLite and PostgreSQL, unreachable, damaged, read-only, and shared by two writers."""
 
 import multiprocessing
 import threading
@@ -32,7 +32,7 @@ def hold(path: Path, url: str, held: Any, release: Any) -> None:
 
 
 @pytest.mark.parametrize("shared", ["folder", "database"])
-def test_a_second_writer_is_refused_and_told_of_the_first(shared: str, tmp_path: Path, request: Any) -> None:
+def test_a_second_writer_is_refused_and_the_first_is_named(shared: str, tmp_path: Path, request: Any) -> None:
     url = request.getfixturevalue("postgres").url if shared == "database" else f"sqlite:///{tmp_path / 'optuna.db'}"
     theirs = tmp_path / ("theirs.lock" if shared == "database" else ".lock")
     context = multiprocessing.get_context("spawn")
@@ -66,12 +66,12 @@ def test_a_second_writer_is_refused_and_told_of_the_first(shared: str, tmp_path:
 
 
 @needs_postgres
-def test_a_database_that_goes_away_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_database_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
         postgres_server(tmp_path) as server,
-        only_writer(tmp_path / ".lock", "away", server.url) as hold,
+        only_writer(tmp_path / ".lock", "study", server.url) as hold,
     ):
-        ledger = opened(server.url, "away")
+        ledger = opened(server.url, "study")
         ledger.own(hold)
         trial = ledger.ask().number
         for step in (
@@ -85,7 +85,7 @@ def test_a_database_that_goes_away_is_waited_for(tmp_path: Path, caplog: pytest.
             step()
             back.join()
 
-        records = opened(server.url, "away").records()
+        records = opened(server.url, "study").records()
 
     assert [(record.state, len(record.curve)) for record in records] == [("PRUNED", 1), ("RUNNING", 0)]
     assert "the database is back" in caplog.text
@@ -93,7 +93,7 @@ def test_a_database_that_goes_away_is_waited_for(tmp_path: Path, caplog: pytest.
 
 @pytest.mark.parametrize("ended", [False, True])
 @needs_postgres
-def test_a_study_that_another_process_took_while_the_database_was_away_is_left_to_it(
+def test_a_study_that_another_process_took_while_the_database_was_unreachable_is_left_to_it(
     ended: bool, tmp_path: Path
 ) -> None:
     with postgres_server(tmp_path) as server, only_writer(tmp_path / "a.lock", "study", server.url) as hold:
@@ -120,7 +120,7 @@ def test_a_study_that_another_process_took_while_the_database_was_away_is_left_t
     assert [result.val_accuracy for result in record.curve] == [0.25]
 
 
-def test_a_read_only_database_is_told_at_once(tmp_path: Path) -> None:
+def test_a_read_only_database_is_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "optuna.db"
     opened(f"sqlite:///{path}", "study").ask()
     ledger = ledgers.open_study(f"sqlite:///file:{path}?mode=ro&uri=true", "study")
@@ -130,7 +130,7 @@ def test_a_read_only_database_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", [opened, ledgers.open_study])
-def test_a_damaged_database_is_told_with_its_address(call: Callable[[str, str], Ledger], tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported_with_its_address(call: Callable[[str, str], Ledger], tmp_path: Path) -> None:
     path = tmp_path / "optuna.db"
     path.write_bytes(b"This is no database." * 500)
 
@@ -138,7 +138,7 @@ def test_a_damaged_database_is_told_with_its_address(call: Callable[[str, str], 
         call(f"sqlite:///{path}", "study")
 
 
-def test_a_database_that_lost_a_page_is_told_too(tmp_path: Path) -> None:
+def test_a_database_that_lost_a_page_is_reported_too(tmp_path: Path) -> None:
     path = tmp_path / "optuna.db"
     opened(f"sqlite:///{path}", "study").ask()
     whole = path.read_bytes()
@@ -156,7 +156,7 @@ def test_a_database_that_lost_a_page_is_told_too(tmp_path: Path) -> None:
         ("oracle+none://x", "none"),
     ],
 )
-def test_an_address_that_leads_nowhere_is_told_without_its_password(url: str, said: str, tmp_path: Path) -> None:
+def test_an_address_that_leads_nowhere_is_reported_without_its_password(url: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(HpoError) as caught:
         opened(url, "study")
 

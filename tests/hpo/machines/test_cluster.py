@@ -154,11 +154,11 @@ WORDS_OF_RAY = {
 }
 
 
-@pytest.mark.parametrize(("words", "told"), WORDS_OF_RAY.items())
-def test_a_refusal_of_rays_becomes_one_line(words: str, told: str) -> None:
+@pytest.mark.parametrize(("words", "reason"), WORDS_OF_RAY.items())
+def test_a_refusal_of_rays_becomes_one_line(words: str, reason: str) -> None:
     line = why_refused(words, "10.0.0.1:6379")
 
-    assert told in line
+    assert reason in line
     assert "\n" not in line
 
 
@@ -228,7 +228,7 @@ def test_nodes_are_called_by_what_tells_them_apart() -> None:
     assert describe(node(gpu="NVIDIA GeForce RTX 2070", vram_gb=8.0)) == "10.0.0.2 (NVIDIA GeForce RTX 2070, 8 GB)"
 
 
-def test_nodes_that_do_not_fit_are_told_in_one_line_each() -> None:
+def test_nodes_that_do_not_fit_are_named_in_one_line_each() -> None:
     fitting = node(versions={**OWN, "torch": "2.14.1+cu130"})
     without = node(versions={**OWN, "hpo": None})
     older = node(versions={**OWN, "python": "3.11.9", "torch": "2.13.0", "hpo": "0.0.9"})
@@ -349,7 +349,7 @@ def test_a_head_on_loopback_listens_nowhere_else(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "environment", "told"),
+    ("command", "environment", "reason"),
     [
         ("join {address} --node-ip 127.0.0.3", {}, "wants a token, and there is none here"),
         ("join {address} --node-ip 127.0.0.3", {"RAY_AUTH_TOKEN": "f" * 64}, "refuses this machine's token"),
@@ -361,8 +361,8 @@ def test_a_head_on_loopback_listens_nowhere_else(cluster: Cluster) -> None:
         ("head --node-ip 127.0.0.1 --port {port}", {}, "is taken"),
     ],
 )
-def test_a_refusal_is_one_line_with_the_mend(
-    cluster: Cluster, command: str, environment: dict[str, str], told: str
+def test_a_refusal_is_one_line_with_the_fix(
+    cluster: Cluster, command: str, environment: dict[str, str], reason: str
 ) -> None:
     port, free = cluster.address.partition(":")[2], free_port()
     stranger = cluster.home("stranger")
@@ -374,7 +374,7 @@ def test_a_refusal_is_one_line_with_the_mend(
     assert out == ""
     assert len(error) == 1
     assert error[0].startswith("error: ")
-    assert told in error[0]
+    assert reason in error[0]
     assert not (stranger.folder / ".ray").exists()
 
 

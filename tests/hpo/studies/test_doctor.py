@@ -66,7 +66,7 @@ def test_packages_that_are_too_old_or_missing_are_named(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("cards", "gpu", "verdict", "told"),
+    ("cards", "gpu", "verdict", "words"),
     [
         ((), None, "warn", "none"),
         ((CARD,), None, "fail", "torch 2.14.1+cpu cannot use it"),
@@ -74,14 +74,14 @@ def test_packages_that_are_too_old_or_missing_are_named(monkeypatch: pytest.Monk
     ],
 )
 def test_a_card_must_be_one_that_torch_can_use(
-    monkeypatch: pytest.MonkeyPatch, cards: tuple[Card, ...], gpu: str | None, verdict: str, told: str
+    monkeypatch: pytest.MonkeyPatch, cards: tuple[Card, ...], gpu: str | None, verdict: str, words: str
 ) -> None:
     monkeypatch.setattr(doctor, "cards", lambda: cards)
 
     check = doctor.gpus(facts(gpu))
 
     assert check.verdict == verdict
-    assert told in check.words
+    assert words in check.words
 
 
 @pytest.mark.parametrize(("free_gb", "verdict"), [(50, "pass"), (9, "warn"), (0.5, "fail")])
@@ -97,7 +97,7 @@ def test_little_room_warns_and_too_little_fails(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_lies_in_the_data_folder_is_told(tmp_path: Path) -> None:
+def test_what_lies_in_the_data_folder_is_listed(tmp_path: Path) -> None:
     assert doctor.data(tmp_path).verdict == doctor.weights(tmp_path).verdict == "warn"
 
     (tmp_path / "cifar-10-batches-py").mkdir()
@@ -138,7 +138,7 @@ def test_a_database_that_cannot_be_written_to_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "postgresql+psycopg://me:secret@127.0.0.1:1/none"])
-def test_a_database_that_cannot_be_opened_fails_without_telling_its_password(tmp_path: Path, url: str) -> None:
+def test_a_database_that_cannot_be_opened_fails_without_showing_its_password(tmp_path: Path, url: str) -> None:
     check = doctor.database(url, tmp_path)
 
     assert check.verdict == "fail"
@@ -167,7 +167,7 @@ def _taken_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_taken_port")
-def test_a_port_that_another_program_has_is_told() -> None:
+def test_a_port_that_another_program_has_is_reported() -> None:
     assert doctor.port().verdict == "warn"
 
 
@@ -178,7 +178,7 @@ def test_a_free_port_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.port().verdict == "pass"
 
 
-def test_a_token_that_others_can_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_others_can_read_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "token"
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
@@ -188,7 +188,7 @@ def test_a_token_that_others_can_read_is_told(tmp_path: Path, monkeypatch: pytes
     path.chmod(0o644)
 
     assert doctor.token().verdict == "warn"
-    assert doctor.token().mend == f"chmod 600 {path}"
+    assert doctor.token().fix == f"chmod 600 {path}"
     path.chmod(0o600)
     assert doctor.token().verdict == "pass"
 
@@ -196,7 +196,7 @@ def test_a_token_that_others_can_read_is_told(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("ahead", "trip", "verdict"), [(0.1, 0.01, "pass"), (-2.5, 1.0, "pass"), (3.0, 0.1, "warn"), (-60.0, 0.1, "fail")]
 )
-def test_clocks_that_differ_by_more_than_the_round_trip_are_told(
+def test_clocks_that_differ_by_more_than_the_round_trip_are_reported(
     monkeypatch: pytest.MonkeyPatch, ahead: float, trip: float, verdict: str
 ) -> None:
     monkeypatch.setattr(nodes, "clock_offset", lambda node_id: (ahead, trip))
@@ -247,7 +247,7 @@ def test_a_healthy_machine_passes_and_nothing_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_would_stop_a_study_fails_with_its_mend(tmp_path: Path) -> None:
+def test_what_would_stop_a_study_fails_with_its_fix(tmp_path: Path) -> None:
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "optuna.db").write_text("no database " * 100, encoding="utf-8")
 

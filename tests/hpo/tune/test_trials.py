@@ -109,7 +109,7 @@ def test_a_trial_that_fails_by_itself_is_tried_again_and_then_recorded(tmp_path:
     assert (record.state, record.error) == ("FAIL", "ValueError: no")
 
 
-def test_what_fits_on_no_card_is_never_started_and_is_told(
+def test_what_fits_on_no_card_is_never_started_and_is_reported(
     tmp_path: Path, desktops: Placement, caplog: pytest.LogCaptureFixture
 ) -> None:
     trials = study(tmp_path, {"none": HUGE, "backbone": SMALL})
@@ -118,9 +118,9 @@ def test_what_fits_on_no_card_is_never_started_and_is_told(
 
     assert modes == {"backbone"}
     assert [record.state for record in trials.ledger.records()] == ["RUNNING"] * 4
-    told = [message for message in caplog.messages if "the largest card has 12.0" in message]
-    assert told
-    assert "freeze mode none needs 18.2 GB of GPU memory" in told[0]
+    warnings = [message for message in caplog.messages if "the largest card has 12.0" in message]
+    assert warnings
+    assert "freeze mode none needs 18.2 GB of GPU memory" in warnings[0]
 
 
 def test_a_search_space_that_fits_nowhere_stops_with_that(tmp_path: Path, desktops: Placement) -> None:
@@ -169,7 +169,7 @@ def test_a_checkpoint_that_one_machine_has_draws_its_trial_there(tmp_path: Path,
     assert study(tmp_path).wants_host(again.assignment) is None
 
 
-def test_a_machine_is_told_which_checkpoints_it_may_drop(tmp_path: Path, desktops: Placement) -> None:
+def test_a_machine_learns_which_checkpoints_it_may_drop(tmp_path: Path, desktops: Placement) -> None:
     trials = study(tmp_path, shared=False)
     trials.hand_out(desktops)
     trials.complete(0, result(1), stopping=False)
@@ -239,7 +239,7 @@ def test_trials_that_wait_for_a_card_that_is_gone_end_their_study_alone(tmp_path
 
     with pytest.raises(DeadEndError, match="wait for a card of 12 GB, and the largest that is left has 8 GB"):
         search.stop_if_nothing_can_start()
-    assert "8 GB; go on with: hpo resume " in str(waiting.failure)
+    assert "8 GB; continue with: hpo resume " in str(waiting.failure)
     assert done.failure is None
 
 

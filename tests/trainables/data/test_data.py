@@ -58,7 +58,7 @@ def test_augmentation_flips_half_of_the_images_and_keeps_their_content() -> None
     slopes = augment(ramp, 0).float().diff(dim=3).mean(dim=(1, 2, 3))
 
     assert 150 < int((slopes < 0).sum()) < 250
-    # A crop of 35 to 100 % of the area stretches a slope of 8 a pixel to something between about 4 and 8.
+    # A crop of 35 to 100 % of the area stretches a slope of 8 per pixel to something between about 4 and 8.
     assert 3 < float(slopes.abs().min()) <= float(slopes.abs().max()) <= 8.01
 
 

@@ -1,4 +1,4 @@
-"""What a machine computes once: features equal to the long way's, files that are shared, bounded and mended."""
+"""What a machine computes once: features equal to the long way's, files that are shared, bounded and rebuilt."""
 
 import dataclasses
 import errno

@@ -1,4 +1,4 @@
-"""A trial learns, repeats itself number for number, and goes on from its checkpoint as if it had never stopped."""
+"""A trial learns, repeats itself number for number, and continues from its checkpoint as if it had never stopped."""
 
 import dataclasses
 import platform
