@@ -159,7 +159,7 @@ def _advance(retraining: Retraining, model: _Model) -> None:
         if not retraining.models:
             models = [retraining.tested[repeat] for repeat in sorted(retraining.tested)]
             conclude(run, chosen, retraining.on, models)
-            forget_checkpoints(run.checkpoints.of_retrain, frozenset())
+            forget_checkpoints(run.checkpoints.of_final, frozenset())
     elif model.attempt:
         raise HpoError(f"the retrain of study {run.ledger.name} failed: {problem}, twice; no model is left")
     else:
@@ -195,7 +195,7 @@ def _start(retraining: Retraining, config: TrialConfig, repeat: int) -> Any:
     # A trial that ASHA stopped has no later rates than its last.
     known = [result.learning_rate for result in retraining.chosen.curve]
     rates = (known + known[-1:] * config.epochs)[: config.epochs]
-    return task.remote(config, retraining.on, rates, retraining.run.checkpoints.of_retrain, repeat)
+    return task.remote(config, retraining.on, rates, retraining.run.checkpoints.of_final, repeat)
 
 
 def _fit(run: StudyRun, record: TrialRecord, placement: Placement) -> Fit:

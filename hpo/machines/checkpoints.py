@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -24,13 +24,15 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+Kind = Literal["trial", "final"]
+
 OUTAGE_WAIT_S = 120.0
 """How long a place behind a network may be unreachable before its study stops."""
 _RETRY_S = 5.0
 
 _EXTRAS = {"s3", "sftp"}
 """URL schemes that have an optional dependency of their own."""
-_KEPT = re.compile(r"trial-(\d+)\.ckpt(\.partial)?")
+_KEPT = re.compile(r"(trial|final)-(\d+)\.ckpt(\.partial)?")
 """A checkpoint's name."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -45,6 +47,8 @@ class CheckpointStore:
 
     uri: str
     """A folder's path, or a URL that fsspec knows (``s3://``, ``sftp://``, ``memory://``)."""
+    kind: Kind = "trial"
+    """Of trials by number, or of final models by repeat."""
 
     def put(self, number: int, blob: bytes) -> None:
         """Keep `blob` as the state of trial `number`, in place of an earlier one.
@@ -96,7 +100,7 @@ class CheckpointStore:
         filesystem, folder = _located(self.uri)
         for name in _names(filesystem, folder):
             kept = _KEPT.fullmatch(name)
-            if kept is not None and int(kept[1]) not in numbers:
+            if kept is not None and kept[1] == self.kind and int(kept[2]) not in numbers:
                 filesystem.rm_file(f"{folder}/{name}")
 
     @property
@@ -149,7 +153,7 @@ class CheckpointStore:
         return f"{self._name(number)}.partial"
 
     def _name(self, number: int) -> str:
-        return f"trial-{number:05d}.ckpt"
+        return f"{self.kind}-{number:05d}.ckpt"
 
 
 @dataclass(frozen=True)
@@ -163,17 +167,17 @@ class CheckpointPlace:
     shared: bool
     """Whether all machines read what one of them wrote."""
     data_dir: str | None = None
+    kind: Kind = "trial"
 
     @property
     def store(self) -> CheckpointStore:
         """The checkpoints as this machine sees them."""
-        return CheckpointStore(self.uri or str(data_root(self.data_dir) / "checkpoints" / self.folder))
+        return CheckpointStore(self.uri or str(data_root(self.data_dir) / "checkpoints" / self.folder), self.kind)
 
     @property
-    def of_retrain(self) -> "CheckpointPlace":
-        """Where the states of the study's final models lie, while they are trained."""
-        uri = None if self.uri is None else f"{self.uri.rstrip('/')}/retrain"
-        return dataclasses.replace(self, folder=f"{self.folder}/retrain", uri=uri)
+    def of_final(self) -> "CheckpointPlace":
+        """The same place, for the states of the study's final models while they are trained."""
+        return dataclasses.replace(self, kind="final")
 
     def keep_only(self, numbers: Collection[int]) -> None:
         """Forget the states of all trials but `numbers`, as far as the driver sees them."""

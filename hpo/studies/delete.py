@@ -23,4 +23,6 @@ def delete(url: str, paths: StudyPaths) -> None:
     for folder in (options.checkpoints, None):
         if folder is None or "://" not in folder:
             uri = f"{folder.rstrip('/')}/{name}" if folder else None
-            CheckpointPlace(name, uri, shared=True, data_dir=options.data_dir).keep_only(())
+            place = CheckpointPlace(name, uri, shared=True, data_dir=options.data_dir)
+            place.keep_only(())
+            place.of_final.keep_only(())

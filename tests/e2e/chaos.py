@@ -22,7 +22,7 @@ import psutil
 
 from hpo.ledger import studies as ledgers
 from hpo.ledger.records import TrialRecord
-from hpo.spec import RunOptions, StudySpec, trial_config
+from hpo.spec import RunOptions, StudySpec, trial_config, trial_seed
 from tests.e2e.shell import Shell
 from tests.postgres import postgres_server
 from trainables.training.trial import run_trial
@@ -214,7 +214,8 @@ def check(shell: Shell, report: Report) -> None:
 
 def undisturbed(spec: StudySpec, record: TrialRecord, data: Path) -> list[tuple[float, ...]]:
     """Train the trial of `record` here, without Ray, for as many epochs as it has."""
-    config = trial_config(spec, RunOptions(trials=1, data_dir=str(data)), record.params, record.number, 1, None)
+    options = RunOptions(trials=1, data_dir=str(data))
+    config = trial_config(spec, options, record.params, trial_seed(spec, record.number), 1, None)
     epochs = run_trial(config)
     return [_numbers(next(epochs)) for _ in record.curve]
 

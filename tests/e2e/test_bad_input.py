@@ -91,7 +91,7 @@ def test_what_is_refused_after_ray_has_started_leaves_nothing_either(folder: Pat
         (("--dataset", "imagefolder:nowhere"), "there is no folder"),
         (("--trials", "0"), "'--trials'"),
         (("--study", "a/b"), "anything printable but slashes"),
-        (("--head", "big"), "allowed are projection, linear, paper"),
+        (("--head", "big"), "'big' is not one of 'projection', 'linear', 'paper'"),
         (("--timeout", "soon"), "90s, 45m, 8h or 1h30m"),
         (("--weights", "none.pth"), "there is no such file"),
         (("--grace-period", "99"), "longest trial has 50 epochs"),

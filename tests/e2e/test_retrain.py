@@ -39,7 +39,7 @@ def test_a_retrain_that_is_killed_continues_and_looks_once(tmp_path: Path) -> No
     killed = shell(tmp_path, epochs=60)
     killed.hpo(*killed.asked("--no-retrain", trials=1))
     process = killed.start("retrain", "tiny")
-    wait_for_checkpoint(tmp_path / "studies" / "tiny" / "checkpoints" / "retrain", process)
+    wait_for_checkpoint(tmp_path / "studies" / "tiny" / "checkpoints", process)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     assert open_study(killed.url, "tiny").test_looks == 0

@@ -64,7 +64,8 @@ def test_a_study_leaves_the_files_that_the_readme_names(shell: Shell, summary: d
     assert metrics["classification_report"]["7"]["support"] > 30
     assert tomllib.loads((folder / "final" / "config.toml").read_text(encoding="utf-8"))["config"]["batch_size"]
     for picture in (folder / "report" / "search.png", folder / "final" / "confusion_matrix.png"):
-        assert Image.open(picture).width > 500
+        with Image.open(picture) as image:
+            assert image.width > 500
     assert not list((folder / "checkpoints").iterdir())
     assert not (folder / ".ray").exists()
 

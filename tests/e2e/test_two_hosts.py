@@ -17,7 +17,7 @@ import optuna
 import pytest
 
 from hpo.ledger import studies as ledgers
-from hpo.spec import trial_config
+from hpo.spec import trial_config, trial_seed
 from tests.e2e.two_hosts import Host, Network, missing, two_hosts
 from trainables.training.trial import run_trial
 
@@ -127,7 +127,7 @@ def assert_all_is_there(network: Network, study: str, count: int) -> None:
     ledger = ledgers.open_study(url(network), study)
     chosen = max(found, key=lambda trial: int(trial.user_attrs["host"] == network.head.address))
     options = ledger.run_options.model_copy(update={"data_dir": str(network.head.folder / "data")})
-    config = trial_config(ledger.spec, options, chosen.params, chosen.number, 1, None)
+    config = trial_config(ledger.spec, options, chosen.params, trial_seed(ledger.spec, chosen.number), 1, None)
     alone = {result.epoch: result.val_accuracy for result in run_trial(config)}
     assert chosen.intermediate_values == alone
 

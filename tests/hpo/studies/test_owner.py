@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from hpo.cli import main as cli
 from hpo.errors import HpoError, UsageError
 from hpo.ledger import lock
 from hpo.ledger import studies as ledgers
@@ -42,11 +41,11 @@ def earlier(url: str) -> Ledger:
 
 
 def resume(paths: StudyPaths, url: str) -> None:
-    cli.resume(["study"], studies_dir=paths.studies)
+    lifecycle.resume([paths], url, trials=None, address=None)
 
 
 def retrain(paths: StudyPaths, url: str) -> None:
-    cli.retrain("study", studies_dir=paths.studies)
+    lifecycle.retrain_again(paths, url, seeds=1, top=1, on="train+val", address=None)
 
 
 @pytest.fixture
@@ -60,6 +59,8 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Ledger]:
 
     monkeypatch.setattr(lifecycle, "_go", go)
     monkeypatch.setattr(lifecycle, "_running", go)
+    # These studies have no images.
+    monkeypatch.setattr(lifecycle, "verify", lambda *_: None)
     return ledgers
 
 
