@@ -127,6 +127,6 @@ class StudyPaths:
         return self.folder / ".ray"
 
 
-def command(verb: str, studies: Sequence[StudyPaths]) -> str:
+def command(verb: str, studies: Sequence[StudyPaths], *options: str) -> str:
     """Return the command that continues studies, such as ``resume``, to be pasted where they were started."""
-    return shlex.join(["hpo", verb, *(study.name for study in studies), *studies[0].located_by])
+    return shlex.join(["hpo", verb, *(study.name for study in studies), *options, *studies[0].located_by])

@@ -74,19 +74,19 @@ def _result(
 
 def _validation(ledger: Ledger, chosen: TrialRecord, test: "TestMetrics") -> dict[str, Any]:
     """Return what validation said of the chosen trial, by how much it was optimistic, and which trials are tied."""
-    from hpo.final.significance import difference_interval, tied_with_best
+    from hpo.final.significance import difference_interval, tied_with
 
     assert chosen.best is not None
     images, records = ledger.splits["validation"], ledger.records()
     right, seen = round(chosen.best.val_accuracy * images), round(test.accuracy * test.images)
-    tied = tied_with_best(chosen, records, ledger.splits.get("validation_labels", ""))
+    tied, compared = tied_with(chosen, records, ledger.splits.get("validation_labels", "")) or (None, 0)
     return {
         "accuracy": chosen.best.val_accuracy,
         "images": images,
         "above_test": chosen.best.val_accuracy - test.accuracy,
         "above_test_ci95": list(difference_interval((right, images), (seen, test.images))),
         "tied_trials": tied,
-        "other_trials": sum(one.best is not None for one in records) - 1,
+        "compared_trials": compared,
     }
 
 

@@ -43,8 +43,13 @@ class _Model:
     repeat: int
     config: TrialConfig
     stream: Any
-    """What Ray yields of its training: `EpochResult`s, then a `TrainedModel`."""
+    """What Ray yields of its training, and then of its look at test."""
     attempt: int = 0
+    trained: TrainedModel | None = None
+    """None until it is trained and worth a look."""
+    reference: Any = None
+    """Ray's, of `trained`."""
+    tested: TestedModel | None = None
 
 
 @dataclass
@@ -56,9 +61,8 @@ class Retraining:
     on: RetrainOn
     share: Share
     models: list[_Model]
-    """Models that are not tested yet."""
-    tested: dict[int, TestedModel]
-    """Models that are tested, by repeat."""
+    again: str
+    """The command that tries again."""
     failure: HpoError | None = None
 
 
@@ -109,7 +113,8 @@ def begin_retrain(
         chosen.params["epochs"],
         f", {seeds} seeds" if seeds > 1 else "",
     )
-    retraining = Retraining(run, chosen, on, share, [], {})
+    again = command("retrain", [run.paths], "--seeds", str(seeds), "--top", str(top), "--on", on)
+    retraining = Retraining(run, chosen, on, share, [], again)
     for repeat in range(seeds):
         config = _config(run, chosen, placement, ("retrain", on, repeat, 0))
         retraining.models.append(_Model(repeat, config, _start(retraining, config, repeat)))
@@ -126,7 +131,10 @@ def finish_retrains(retrainings: Sequence[Retraining], check: Callable[[], None]
         check: Called again and again; raises if the user wants to stop. Checkpoints keep what was trained.
     """
     while waiting := [
-        (retraining, model) for retraining in retrainings for model in retraining.models if retraining.failure is None
+        (retraining, model)
+        for retraining in retrainings
+        for model in retraining.models
+        if retraining.failure is None and model.stream is not None
     ]:
         ready, _ = ray.wait([model.stream for _, model in waiting], num_returns=1, timeout=_NODES_LOOK_S)
         check()
@@ -135,39 +143,53 @@ def finish_retrains(retrainings: Sequence[Retraining], check: Callable[[], None]
                 if model.stream in ready:
                     _advance(retraining, model)
                 elif not ready:
-                    _check_machines(retraining)
+                    _check_machines(retraining.run, retraining.share, retraining.again)
             except HpoError as error:
                 retraining.failure = error
+            except OSError as error:
+                retraining.failure = HpoError(f"{error.filename}: {error.strerror}; try again with: {retraining.again}")
 
 
 def _advance(retraining: Retraining, model: _Model) -> None:
-    """Take up the next that a model's training yields."""
-    run, chosen = retraining.run, retraining.chosen
-    with _explained(run):
+    """Take up the next that a model's task yields."""
+    run = retraining.run
+    with _explained(run, retraining.again):
         reference = next(model.stream)
         item = ray.get(reference)
     if isinstance(item, EpochResult):
         run.listener.retrained(item, model.config.epochs)
-        return
-    problem = fault(item, chosen)
-    if problem is None:
-        run.ledger.count_test_look()
-        with _explained(run):
-            seen: Look = ray.get(_task(retraining.share, _look).remote(model.config, reference))
-        retraining.models.remove(model)
-        retraining.tested[model.repeat] = TestedModel(item.model, item.accuracy, seen)
-        if not retraining.models:
-            models = [retraining.tested[repeat] for repeat in sorted(retraining.tested)]
-            conclude(run, chosen, retraining.on, models)
+    elif isinstance(item, TrainedModel):
+        _check_trained(retraining, model, item, reference)
+    elif isinstance(item, Look):
+        assert model.trained is not None
+        model.stream, model.tested = None, TestedModel(model.trained.model, model.trained.accuracy, item)
+        tested = [one.tested for one in retraining.models if one.tested is not None]
+        if len(tested) == len(retraining.models):
+            conclude(run, retraining.chosen, retraining.on, tested)
             forget_checkpoints(run.checkpoints.of_final, frozenset())
-    elif model.attempt:
-        raise HpoError(f"the retrain of study {run.ledger.name} failed: {problem}, twice; no model is left")
     else:
+        # The look has its machine, and comes next.
+        run.ledger.count_test_look()
+
+
+def _check_trained(retraining: Retraining, model: _Model, trained: TrainedModel, reference: Any) -> None:
+    """Train a model that is not worth a look once more; begin the looks when all models are."""
+    run = retraining.run
+    problem = fault(trained, retraining.chosen)
+    if problem is not None:
+        if model.attempt:
+            raise HpoError(f"the retrain of study {run.ledger.name} failed: {problem}, twice; no model was written")
         logger.warning("study %s: %s; it is trained once more with another seed", run.ledger.name, problem)
         model.attempt += 1
         seed = stream(run.ledger.spec.seed, "retrain", retraining.on, model.repeat, model.attempt)
         model.config = dataclasses.replace(model.config, seed=seed)
         model.stream = _start(retraining, model.config, model.repeat)
+        return
+    model.stream, model.trained, model.reference = None, trained, reference
+    if all(one.trained is not None for one in retraining.models):
+        task = _task(retraining.share, _look).options(num_returns="streaming")
+        for one in retraining.models:
+            one.stream = task.remote(one.config, one.reference)
 
 
 def fault(trained: TrainedModel, chosen: TrialRecord) -> str | None:
@@ -220,11 +242,17 @@ def _config(run: StudyRun, record: TrialRecord, placement: Placement, stream_of:
 def _choose(run: StudyRun, candidates: list[TrialRecord], placement: Placement) -> TrialRecord:
     """Train each candidate again on the training split and return the best on validation."""
     shares = [_fit(run, record, placement).share for record in candidates]
+    again = command("retrain", [run.paths], "--top", str(len(candidates)))
     futures = [
         _task(share, _validate).remote(_config(run, record, placement, ("candidate", record.number)))
         for record, share in zip(candidates, shares, strict=True)
     ]
-    with _explained(run):
+    largest, waiting = max(shares, key=lambda share: share.vram_gb), futures
+    with _explained(run, again):
+        while waiting:
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_NODES_LOOK_S)
+            if waiting:
+                _check_machines(run, largest, again)
         accuracies: list[float] = ray.get(futures)
     for record, accuracy in zip(candidates, accuracies, strict=True):
         logger.info("trial %d trained again: validation accuracy %.4f", record.number, accuracy)
@@ -232,8 +260,8 @@ def _choose(run: StudyRun, candidates: list[TrialRecord], placement: Placement) 
 
 
 @contextmanager
-def _explained(run: StudyRun) -> Iterator[None]:
-    """Turn the error of a Ray task into one line.
+def _explained(run: StudyRun, again: str) -> Iterator[None]:
+    """Turn what Ray raises of a task into one line.
 
     Raises:
         HpoError: The task failed.
@@ -242,32 +270,29 @@ def _explained(run: StudyRun) -> Iterator[None]:
         yield
     except (RayError, StopIteration) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
-        raise HpoError(f"the retrain of study {run.ledger.name} failed: {reason}; {_again(run)}") from error
+        raise HpoError(f"the retrain of study {run.ledger.name} failed: {reason}; try again with: {again}") from error
 
 
-def _check_machines(retraining: Retraining) -> None:
+def _check_machines(run: StudyRun, share: Share, again: str) -> None:
     """See that a retrain does not wait for a machine that is gone.
 
     Raises:
-        HpoError: It does, and Ray would wait forever.
+        HpoError: It does; Ray would wait forever.
     """
-    if not can_hold(nodes(), retraining.share):
+    if not can_hold(nodes(), share):
         raise HpoError(
-            f"the retrain of study {retraining.run.ledger.name} failed: the machine that could hold it is gone;"
-            f" {_again(retraining.run)}"
+            f"the retrain of study {run.ledger.name} failed: the machine that could hold it is gone; try again with:"
+            f" {again}"
         )
-
-
-def _again(run: StudyRun) -> str:
-    return f"try again with: {command('resume', [run.paths])}"
 
 
 def _validate(config: TrialConfig) -> float:
     """Train on the training split and return the best validation accuracy (runs in a Ray task)."""
+    from trainables.training.micro_batches import in_memory
     from trainables.training.trial import run_trial
 
     use_given_cards()
-    return max(result.val_accuracy for result in run_trial(config))
+    return max(float(result.val_accuracy) for _, result in in_memory(config, run_trial))
 
 
 def _train(
@@ -295,13 +320,15 @@ def _train(
         yield item
 
 
-def _look(config: TrialConfig, trained: TrainedModel) -> Look:
-    """Look at held-out test with a trained model (runs in a Ray task)."""
+def _look(config: TrialConfig, trained: TrainedModel) -> Iterator[Look | None]:
+    """Say that the look begins, and look at held-out test with a trained model (runs in a Ray task)."""
     from hpo.final.metrics import measure
     from trainables.training.held_out_evaluation import look_at_test
     from trainables.training.retraining import load
 
     use_given_cards()
-    seen = look_at_test(load(config, trained))
+    learner = load(config, trained)
+    yield None
+    seen = look_at_test(learner)
     pairs = zip(seen.ids, seen.labels.tolist(), seen.predicted.tolist(), strict=True)
-    return Look(measure(seen.labels, seen.predicted, seen.classes), seen.classes, tuple(pairs))
+    yield Look(measure(seen.labels, seen.predicted, seen.classes), seen.classes, tuple(pairs))

@@ -46,10 +46,11 @@ def differ(right: np.ndarray, others: np.ndarray) -> float:
     return float(binomtest(only_one, only_one + only_other).pvalue)
 
 
-def tied_with_best(best: TrialRecord, records: Sequence[TrialRecord], labels: str) -> list[int] | None:
-    """Return the trials that validation cannot distinguish from the best, by number.
+def tied_with(best: TrialRecord, records: Sequence[TrialRecord], labels: str) -> tuple[list[int], int] | None:
+    """Return the trials that validation cannot call worse than one, by number, and how many were compared with it.
 
-    A trial is left out if its best epoch is worse on the same validation images with a p-value below `SIGNIFICANT`.
+    A trial is worse where its best epoch classifies fewer of the same validation images right, with a p-value below
+    `SIGNIFICANT`.
 
     Args:
         best: The trial of the highest validation accuracy.
@@ -63,5 +64,12 @@ def tied_with_best(best: TrialRecord, records: Sequence[TrialRecord], labels: st
         return None
     truth = unpack(labels)
     right = unpack(best.val_predictions) == truth
-    others = [one for one in records if one.number != best.number and one.val_predictions is not None]
-    return [one.number for one in others if differ(right, unpack(one.val_predictions or "") == truth) >= SIGNIFICANT]
+    others = {
+        one.number: unpack(one.val_predictions) == truth
+        for one in records
+        if one.number != best.number and one.val_predictions is not None
+    }
+    tied = [
+        number for number, their in others.items() if differ(right, their) >= SIGNIFICANT or their.sum() > right.sum()
+    ]
+    return tied, len(others)

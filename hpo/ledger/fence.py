@@ -7,13 +7,12 @@ import socket
 from typing import Any
 
 from optuna.storages import BaseStorage
-from sqlalchemy import Connection, column, event, select, table
+from sqlalchemy import Connection, event, select
 
 from hpo.errors import HpoError
-from hpo.ledger.optuna_private import engine_of
+from hpo.ledger.optuna_private import STUDY_ATTRIBUTES, engine_of
 
 _KEY = "owner"
-_STAMPS = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
 
 
 class Fence:
@@ -29,10 +28,12 @@ class Fence:
 
     def __init__(self, storage: BaseStorage, study_id: int, study: str) -> None:
         self._storage = storage
-        self._key = study_id
+        self._study_id = study_id
         self._study = study
         self._mine: dict[str, str] | None = None
-        self._query = select(_STAMPS.c.value_json).where(_STAMPS.c.study_id == study_id, _STAMPS.c.key == _KEY)
+        self._query = select(STUDY_ATTRIBUTES.c.value_json).where(
+            STUDY_ATTRIBUTES.c.study_id == study_id, STUDY_ATTRIBUTES.c.key == _KEY
+        )
         # SQLite has no such clause, and SQLAlchemy leaves it out there.
         self._query = self._query.with_for_update(read=True)
 
@@ -43,7 +44,7 @@ class Fence:
             event.listen(engine, "after_cursor_execute", self._after_statement)
         self._mine = None
         mine = {"token": secrets.token_hex(16), "process": this_process()}
-        self._storage.set_study_user_attr(self._key, _KEY, mine)
+        self._storage.set_study_user_attr(self._study_id, _KEY, mine)
         self._mine = mine
 
     def look(self) -> None:

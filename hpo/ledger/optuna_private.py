@@ -7,7 +7,10 @@ repeated when a connection broke in the middle; its storages' methods can, and t
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial
-from sqlalchemy import Engine
+from sqlalchemy import Engine, column, table
+
+STUDY_ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
+"""Where a study's user attributes are, read past Optuna's cache."""
 
 
 def study_id(study: optuna.Study) -> int:

@@ -1,15 +1,18 @@
 """The studies of a database: created, found, listed, deleted."""
 
+import logging
 import secrets
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 from hpo.ledger.ledger import KEY, RUN, SPEC, SPLITS, Ledger, stored_spec
 from hpo.ledger.storage import connect, missing_sqlite_file, opening
 from hpo.spec import RunOptions, StudySpec, differences
+
+logger = logging.getLogger(__name__)
 
 
 def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: dict[str, Any]) -> Ledger:
@@ -86,7 +89,16 @@ def list_studies(url: str) -> list[Ledger]:
     storage = connect(url)
     with opening(url):
         studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(_names(storage))]
-        return [Ledger(study, storage) for study in studies if SPEC in study.user_attrs]
+        return [Ledger(study, storage) for study in studies if _is_readable(study)]
+
+
+def _is_readable(study: optuna.Study) -> bool:
+    """Whether hpo made a study, and this version of it can read that."""
+    try:
+        return SPEC in study.user_attrs and bool(stored_spec(study))
+    except HpoError as error:
+        logger.warning("left out: %s", error)
+        return False
 
 
 def delete(url: str, name: str) -> None:

@@ -117,7 +117,8 @@ def retrain_again(paths: StudyPaths, url: str, *, seeds: int, top: int, on: Retr
     with owned(paths, url) as ledger:
         opened = OpenStudy(ledger, _changed(ledger.run_options, address=address), paths)
         verify(opened.configs[0], opened.options)
-        with _running([opened], command("retrain", [paths])) as (runs, placement, interruption):
+        options = ("--seeds", str(seeds), "--top", str(top), "--on", on)
+        with _running([opened], command("retrain", [paths], *options)) as (runs, placement, interruption):
             retraining = begin_retrain(runs[0], placement, seeds=seeds, top=top, on=on)
             finish_retrains([retraining], interruption.check)
         if retraining.failure is not None:

@@ -18,7 +18,7 @@ def owned(paths: StudyPaths, url: str) -> Iterator[Ledger]:
         UsageError: There is no such study; no folder was made for it.
         HpoError: Another process runs it, or the database cannot be used.
     """
-    # OpenStudy to learn whether it is there, before a folder is made for its lock.
+    # Opened to learn whether it is there, before a folder is made for its lock.
     open_study(url, paths.name)
     paths.folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -133,7 +133,7 @@ def _conclusions(validation: dict[str, Any]) -> list[str]:
     if tied is not None:
         named = f": {', '.join(str(number) for number in tied[:_NAMED])}{', ...' if len(tied) > _NAMED else ''}"
         lines.append(
-            f"{len(tied)} of {validation['other_trials']} other trials are tied with it on validation"
+            f"{len(tied)} of {validation['compared_trials']} other trials are tied with it on validation"
             f"{named if tied else ''} (McNemar's test on the same images, p >= 0.05)"
         )
     return lines

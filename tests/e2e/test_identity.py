@@ -70,7 +70,7 @@ def edited_code(folder: Path) -> None:
         (no_weights, "weights.safetensors: there is no such file"),
         (another_image, "split are not those that the study was started with"),
         (no_images, "there is no folder"),
-        (edited_code, "own_backbone.py is not what the study was started with"),
+        (edited_code, "the file of own_backbone is not what the study was started with"),
     ],
 )
 def test_what_has_changed_is_named_and_nothing_is_trained(

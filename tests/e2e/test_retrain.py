@@ -75,7 +75,7 @@ def test_a_model_that_is_spoiled_is_trained_once_more_and_never_left(tmp_path: P
     for number in range(2):
         (tmp_path / "data" / f"spoil-{number}").touch()
     _, twice = spoiled.hpo("retrain", "tiny", code=1)
-    assert "the retrain of study tiny failed: the retrain's loss is not finite, twice; no model is left" in twice
+    assert "the retrain of study tiny failed: the retrain's loss is not finite, twice; no model was written" in twice
     assert "Traceback" not in twice
     assert not final.exists()
     assert open_study(spoiled.url, "tiny").test_looks == 0

@@ -19,8 +19,8 @@ from torchvision.models import get_model
 from trainables.config import ModelConfig
 from trainables.errors import InputError
 from trainables.networks.heads import PAPER_LOGITS, new_head
-from trainables.networks.identity import architecture_of, geometry_of, user_module
-from trainables.networks.published import find_weights, is_file_spec
+from trainables.networks.identity import architecture_of, geometry_of, user_module, weights_of
+from trainables.networks.published import is_file_spec
 from trainables.networks.stages import last_stage, owns
 from trainables.networks.weights import fit, load_file
 
@@ -139,7 +139,7 @@ def _slot(model: nn.Module) -> str:
 @functools.lru_cache(maxsize=1)
 def _pretrained(architecture: str, config: ModelConfig, data_dir: str | None) -> _Pretrained:
     """Load weights; the final layer's keys may be missing or of another width, since the head takes its place."""
-    state = load_file(find_weights(architecture, config.backbone, config.weights_name or config.weights, data_dir).path)
+    state = load_file(weights_of(architecture, config, data_dir).path)
     model = _published_model(architecture, config)
     slot = _slot(model)
     has_final_layer = any(key.startswith(f"{slot}.") for key in state)
@@ -190,7 +190,7 @@ def _user_network(config: ModelConfig, classes: int, data_dir: str | None) -> Ne
         )
     backbone = user_module(config.backbone)
     if is_file_spec(config.weights):
-        fit(backbone, load_file(find_weights("", config.backbone, config.weights, data_dir).path), config.weights, ())
+        fit(backbone, load_file(weights_of("", config, data_dir).path), config.weights, ())
     elif config.weights != "default":
         raise InputError(f"--weights {config.weights}: a backbone of your own takes default or a file's path.")
     width = _probed_width(backbone, config)

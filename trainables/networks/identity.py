@@ -16,6 +16,9 @@ from trainables.errors import InputError
 from trainables.networks.fetch import sha256
 from trainables.networks.published import (
     IMAGENET,
+    PUBLISHED,
+    SIMCLR_DEFAULT,
+    FoundWeights,
     find_weights,
     is_file_spec,
     known_architecture,
@@ -73,8 +76,8 @@ def resolve(config: ModelConfig, data_dir: str | None, geometry_of_name: str | N
         weights=found.name if found is not None and is_file_spec(config.weights) else config.weights,
         weights_name=found.name if found is not None else config.weights,
         weights_sha256=sha256(found.path) if found is not None else None,
-        code_sha256=None if architecture else sha256(_source_of(config.backbone)),
-        geometry=scaled(own or _default_geometry(config.backbone), config.image_size),
+        code_sha256=None if architecture else _code_sha256(config.backbone),
+        geometry=scaled(own or _usual_geometry(config.backbone), config.image_size),
     )
 
 
@@ -86,20 +89,28 @@ def verify(config: ModelConfig, data_dir: str | None) -> None:
     """
     architecture = architecture_of(config.backbone)
     if config.weights_sha256 is not None:
-        spec = config.weights_name or config.weights
-        found = find_weights(architecture, config.backbone, spec, data_dir)
-        if sha256(found.path) != config.weights_sha256:
-            raise InputError(
-                f"--weights {found.path}: the file is not the one that the study was started with; restore it, or start"
-                " a study under another name."
-            )
-    if config.code_sha256 is not None:
-        source = _source_of(config.backbone)
-        if sha256(source) != config.code_sha256:
-            raise InputError(
-                f"--backbone {config.backbone}: {source} is not what the study was started with; restore it, or start a"
-                " study under another name."
-            )
+        weights_of(architecture, config, data_dir)
+    if config.code_sha256 is not None and _code_sha256(config.backbone) != config.code_sha256:
+        name = config.backbone.partition(":")[0]
+        raise InputError(
+            f"--backbone {config.backbone}: the file of {name} is not what the study was started with; restore it, or"
+            " start a study under another name."
+        )
+
+
+def weights_of(architecture: str, config: ModelConfig, data_dir: str | None) -> FoundWeights:
+    """Find a study's weights on this machine.
+
+    Raises:
+        InputError: They are gone, or are not those that the study recorded.
+    """
+    found = find_weights(architecture, config.backbone, config.weights_name or config.weights, data_dir)
+    if config.weights_sha256 is not None and sha256(found.path) != config.weights_sha256:
+        raise InputError(
+            f"--weights {found.path}: the file is not the one that the study was started with; restore it, or start a"
+            " study under another name."
+        )
+    return found
 
 
 def architecture_of(backbone: str) -> str:
@@ -146,9 +157,14 @@ def _default_geometry(backbone: str) -> Geometry:
     return own
 
 
-def _source_of(spec: str) -> Path:
-    """The file of a user's module."""
+def _usual_geometry(backbone: str) -> Geometry:
+    """The transform of the weights that a backbone takes by default."""
+    return PUBLISHED[SIMCLR_DEFAULT].geometry if backbone == "simclr" else _default_geometry(backbone)
+
+
+def _code_sha256(spec: str) -> str | None:
+    """The digest of the file that a user's function is in; None: it is in none, as one of C."""
+    user_module(spec)
     module = importlib.util.find_spec(spec.partition(":")[0])
-    if module is None or module.origin is None:
-        raise InputError(f"--backbone {spec}: its module has no file.")
-    return Path(module.origin)
+    source = Path(module.origin) if module is not None and module.origin is not None else None
+    return sha256(source) if source is not None and source.is_file() else None

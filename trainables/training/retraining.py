@@ -16,13 +16,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from trainables.config import EpochResult, TrainedModel, TrialConfig
 from trainables.networks import freeze
 from trainables.networks.published import GEOMETRY_KEY
+from trainables.seeds import stream
 from trainables.training import checkpoint
 from trainables.training.epoch import (
     Examples,
     Learner,
-    batches,
     evaluate,
-    evaluation_batch,
     forward,
     new_learner,
     on_device,
@@ -131,6 +130,8 @@ class WeightMean:
 def recompute_batch_norm(learner: Learner, examples: Examples, indices: np.ndarray) -> None:
     """Give what trains of batch norm the statistics of the images at `indices`, in the network as it is.
 
+    The images pass in shuffled batches as large as those that trained; the seed decides them.
+
     `torch.optim.swa_utils.update_bn` would reset the frozen part's, too.
     """
     network, mode = learner.network, learner.config.freeze_mode
@@ -138,13 +139,18 @@ def recompute_batch_norm(learner: Learner, examples: Examples, indices: np.ndarr
     layers = [layer for part in trained for layer in part.modules() if isinstance(layer, _BatchNorm)]
     if not layers:
         return
+    config = learner.config
+    seed = stream(config.seed, "batch norm")
+    torch.manual_seed(seed)
+    shuffled = np.random.default_rng(seed).permutation(indices)
+    size = config.machine.micro_batch or config.batch_size
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # The mean of all batches.
+        layer.momentum = None  # The mean of all batches, which are therefore equally large.
     freeze.train_mode(network, mode)
     with torch.no_grad():
-        for batch in batches(indices, evaluation_batch(learner.config)):
+        for batch in np.array_split(shuffled, math.ceil(len(shuffled) / size)):
             forward(learner, on_device(learner, examples, batch)[0])
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

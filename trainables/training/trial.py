@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ def run_trial(
     *,
     resume_from: bytes | None = None,
     save: Callable[[bytes], None] | None = None,
-) -> Iterator[EpochResult]:
+) -> Generator[EpochResult, None, None]:
     """Train one configuration and yield each epoch's result.
 
     The optimiser is Adam and the schedule ReduceLROnPlateau on the validation loss, both with PyTorch's defaults but

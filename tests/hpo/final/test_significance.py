@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo.final.significance import differ, difference_interval, tied_with_best, wilson_interval
+from hpo.final.significance import differ, difference_interval, tied_with, wilson_interval
 from hpo.ledger.records import TrialRecord
 from tests.makers import epoch
 from trainables.predictions import pack, unpack
@@ -44,14 +44,15 @@ def test_mcnemars_exact_test_counts_the_images_that_one_alone_classifies_right()
 def test_trials_within_the_noise_of_the_best_are_named() -> None:
     best, close, far = trial(0, [1]), trial(1, [2, 3, 4]), trial(2, list(range(50, 90)))
 
-    assert tied_with_best(best, [best, close, far], pack(LABELS)) == [1]
+    assert tied_with(best, [best, close, far], pack(LABELS)) == ([1], 2)
+    assert tied_with(far, [best, close, far], pack(LABELS)) == ([0, 1], 2)
 
 
 def test_of_trials_that_kept_no_predictions_nothing_is_said() -> None:
     old = TrialRecord(0, "COMPLETE", {}, (epoch(1, 0.9),), None, None, None, None)
 
-    assert tied_with_best(old, [old], pack(LABELS)) is None
-    assert tied_with_best(trial(0, []), [trial(0, [])], "") is None
+    assert tied_with(old, [old], pack(LABELS)) is None
+    assert tied_with(trial(0, []), [trial(0, [])], "") is None
 
 
 @given(st.lists(st.integers(0, 65535), min_size=1, max_size=300))

@@ -48,7 +48,7 @@ def test_the_last_lines_say_what_can_be_concluded() -> None:
             "above_test": 0.02,
             "above_test_ci95": [-0.01, 0.05],
             "tied_trials": [3, 7],
-            "other_trials": 9,
+            "compared_trials": 9,
         },
     }
 

@@ -139,5 +139,5 @@ def test_a_users_backbone_that_was_edited_is_noticed(tmp_path: Path, monkeypatch
     with (tmp_path / "edited_backbone.py").open("a", encoding="utf-8") as file:
         file.write("# another network\n")
 
-    with pytest.raises(InputError, match=r"edited_backbone\.py is not what the study was started with"):
+    with pytest.raises(InputError, match=r"the file of edited_backbone is not what the study"):
         verify(found, None)
