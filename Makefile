@@ -34,7 +34,7 @@ chaos: .venv/.installed
 	$(BIN)/python -m tests.e2e.chaos --kills 28
 	$(BIN)/python -m tests.e2e.chaos --kills 12 --seed 100 --postgres
 
-# The figures of docs/performance.md, measured on this machine: three hours on two cores, two and a half of them for
+# The figures of docs/performance.md, measured on this machine: about five hours on two cores, half of them for
 # the study.
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks.driver

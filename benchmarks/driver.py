@@ -112,7 +112,7 @@ def new_ledger(folder: Path, trials: int, epochs: int, sampler: Sampler) -> Ledg
     return ledger
 
 
-def seconds_a_trial(trials: int, sampler: Sampler) -> list[tuple[float, float]]:
+def seconds_per_trial(trials: int, sampler: Sampler) -> list[tuple[float, float]]:
     """Run `trials` empty trials, two at a time; return wall and CPU seconds per trial in each of `BLOCKS` blocks."""
     with tempfile.TemporaryDirectory() as name, ray_session("local"):
         ledger = new_ledger(Path(name), trials, 1, sampler)
@@ -136,7 +136,7 @@ def by_block(begun: float, ends: list[float]) -> list[float]:
     return [(after - before) / block for before, after in itertools.pairwise(times)]
 
 
-def reports_a_second(epochs: int) -> float:
+def reports_per_second(epochs: int) -> float:
     """Report one trial's epochs, as fast as the ledger takes them."""
     with tempfile.TemporaryDirectory() as name:
         ledger = new_ledger(Path(name), 1, epochs, "tpe")
@@ -154,10 +154,10 @@ def main() -> None:
     parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
     options = parser.parse_args()
     for epochs in (50, 200):
-        rate = statistics.median(reports_a_second(epochs) for _ in range(REPETITIONS))
+        rate = statistics.median(reports_per_second(epochs) for _ in range(REPETITIONS))
         sys.stdout.write(f"epoch reports per second, {epochs} epochs: {rate:.0f}\n")
     block = options.trials // BLOCKS
-    for number, (wall, cpu) in enumerate(seconds_a_trial(options.trials, options.sampler), start=1):
+    for number, (wall, cpu) in enumerate(seconds_per_trial(options.trials, options.sampler), start=1):
         sys.stdout.write(f"trials to {number * block}: {wall:.4f} s per trial, {cpu:.4f} of the driver's CPU time\n")
 
 

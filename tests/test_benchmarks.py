@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import placement, search
-from benchmarks.driver import BLOCKS, reports_a_second, seconds_a_trial
+from benchmarks.driver import BLOCKS, reports_per_second, seconds_per_trial
 from benchmarks.placement import CLUSTERS, FIRST_COME, OWN, WAYS, Free, Simulation, draw_trials
 from benchmarks.search import TRIALS, Own, Usual, epochs_to, looked_up, replay, table
 from benchmarks.search_table import BATCH_SIZES, EPOCHS, LEARNING_RATES
@@ -62,8 +62,8 @@ def test_ratios_are_taken_within_a_repetition() -> None:
 
 
 def test_the_drivers_benchmark_runs_real_studies() -> None:
-    assert len(seconds_a_trial(2 * BLOCKS, "random")) == BLOCKS
-    assert reports_a_second(5) > 0
+    assert len(seconds_per_trial(2 * BLOCKS, "random")) == BLOCKS
+    assert reports_per_second(5) > 0
 
 
 @pytest.mark.parametrize("way", WAYS)

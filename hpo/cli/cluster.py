@@ -134,7 +134,8 @@ def doctor(
         str, typer.Option(help="local: this machine; auto or HOST:PORT: each node of a cluster.")
     ] = "local",
     data_dir: Annotated[
-        str | None, typer.Option(help="Datasets, weights, decoded images; default: $HPO_DATA_DIR, else ~/.cache/hpo.")
+        str | None,
+        typer.Option(help="Datasets, weights, decoded images; default: $HPO_DATA_DIR, else hpo in the cache folder."),
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="Database of the studies; default: STUDIES_DIR/optuna.db.")

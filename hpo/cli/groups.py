@@ -16,7 +16,7 @@ import typer
 
 from hpo import paths as study_paths
 from hpo.errors import UsageError
-from trainables.config import Augment, HeadKind, Precision
+from trainables.config import DEFAULT_CACHE_BYTES, Augment, HeadKind, Precision
 
 if TYPE_CHECKING:
     from hpo.spec import RunOptions, SearchConfig
@@ -29,7 +29,7 @@ Sampler = Literal["tpe", "random"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 DataDir = Annotated[
     str | None,
-    typer.Option(help="Datasets, weights, decoded images; default: $HPO_DATA_DIR, else ~/.cache/hpo."),
+    typer.Option(help="Datasets, weights, decoded images; default: $HPO_DATA_DIR, else hpo in the cache folder."),
 ]
 
 
@@ -172,7 +172,7 @@ class MachineOptions:
             metavar="GB",
             show_default="20",
         ),
-    ] = 20 * 2**30
+    ] = DEFAULT_CACHE_BYTES
     address: Annotated[str, typer.Option(help="local, auto, or HOST:PORT of a Ray cluster.")] = "local"
     checkpoints: Annotated[
         str | None,

@@ -118,10 +118,10 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Continue studies where they stopped."""
-    from hpo.studies.lifecycle import resume as go_on
+    from hpo.studies import lifecycle
 
     studies = [located.paths(name) for name in dict.fromkeys(study)]
-    conclude(go_on(studies, located.url, trials=trials, address=address), as_json)
+    conclude(lifecycle.resume(studies, located.url, trials=trials, address=address), as_json)
 
 
 @app.command()
