@@ -32,8 +32,9 @@ logger = logging.getLogger(__name__)
 _NODES_LOOK_S = 10.0
 """Seconds between two looks at which machines are alive."""
 _FAR_BELOW = 0.1
-"""A retrain has failed if the model's accuracy on its own training images is this far below its trial's validation
-accuracy."""
+"""A model that classifies fewer, by this share, of the images that it learned from than its trial did of images that it had
+not learned from has not learned what the trial did. Of a trial that was itself far from right, half of what it lacked is
+allowed: three trials of one such configuration had 0.18, 0.21 and 0.32."""
 
 
 @dataclass
@@ -197,10 +198,11 @@ def fault(trained: TrainedModel, chosen: TrialRecord) -> str | None:
     assert chosen.best is not None
     if not trained.is_finite:
         return "the retrain's loss is not finite"
-    if trained.accuracy < chosen.best.val_accuracy - _FAR_BELOW:
+    promised = chosen.best.val_accuracy
+    if trained.accuracy < promised - max(_FAR_BELOW, (1 - promised) / 2):
         return (
             f"the retrained model classifies {trained.accuracy:.4f} of the images that it learned from, where its trial"
-            f" had {chosen.best.val_accuracy:.4f} of those that it had not learned from"
+            f" had {promised:.4f} of those that it had not learned from"
         )
     return None
 

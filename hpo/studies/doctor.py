@@ -108,8 +108,8 @@ def versions() -> Check:
             name,
             "here",
             "fail",
-            f"Python {python}; too old or missing: {', '.join(wrong)}",
-            "`pip install --upgrade` them",
+            f"Python {python}; missing, or other releases than hpo takes: {', '.join(wrong)}",
+            "`pip install -c constraints.txt -e .` in hpo's folder",
         )
     versions = ", ".join(f"{package} {version}" for package, version in nodes.own_versions().items())
     return Check(name, "here", "pass", versions)

@@ -8,6 +8,7 @@ from tests.e2e.chaos import attack, table
 from tests.postgres import MISSING, programs
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_doubled_or_left_behind_by_kills(tmp_path: Path) -> None:
     # This seed kills a trial's process, the driver and the raylet.
     report = attack(tmp_path, seed=14, kills=3)

@@ -21,7 +21,7 @@ from hpo.spec import trial_config, trial_seed
 from tests.e2e.two_hosts import Host, Network, missing, two_hosts
 from trainables.training.trial import run_trial
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
 
 PORT = "6379"
 SPACE = """

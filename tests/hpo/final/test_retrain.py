@@ -22,5 +22,11 @@ def test_a_model_that_is_far_below_its_trial_is_not() -> None:
     assert "0.9000" in str(fault(model(0.5), CHOSEN))
 
 
+def test_a_trial_that_was_far_from_right_promises_little() -> None:
+    poor = TrialRecord(4, "COMPLETE", {}, (epoch(1, 0.32),), None, None, None, None)
+
+    assert fault(model(0.15), poor) is None
+
+
 def test_a_model_whose_loss_is_not_finite_is_not() -> None:
     assert fault(model(0.99, is_finite=False), CHOSEN) == "the retrain's loss is not finite"

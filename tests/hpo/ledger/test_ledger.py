@@ -298,7 +298,7 @@ def test_the_best_is_the_highest_best_epoch_of_the_complete_trials(url: str) -> 
 actions = st.lists(st.sampled_from(["ask", "report", "complete", "prune", "fail", "kill"]), max_size=25)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=actions)
 def test_whatever_is_killed_when_nothing_is_lost_or_doubled(steps: list[str], url: str) -> None:
     study = f"study-{secrets.token_hex(8)}"
