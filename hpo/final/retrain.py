@@ -32,9 +32,8 @@ logger = logging.getLogger(__name__)
 _NODES_LOOK_S = 10.0
 """Seconds between two looks at which machines are alive."""
 _FAR_BELOW = 0.1
-"""A model that classifies fewer, by this share, of the images that it learned from than its trial did of images that it had
-not learned from has not learned what the trial did. Of a trial that was itself far from right, half of what it lacked is
-allowed: three trials of one such configuration had 0.18, 0.21 and 0.32."""
+"""How far a model's accuracy on the images that it learned from may be below its trial's validation accuracy. Of a trial
+that was far from right, half of what it lacked is allowed: three of one such configuration had 0.18, 0.21 and 0.32."""
 
 
 @dataclass
