@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _NODES_LOOK_S = 10.0
 """Seconds between two looks at which machines are alive."""
 _FAR_BELOW = 0.1
-"""How far a model's accuracy on the images that it learned from may be below its trial's validation accuracy. Of a trial
+"""How far a model's accuracy on the images that it learned from may be below its trial's validation accuracy. Of one
 that was far from right, half of what it lacked is allowed: three of one such configuration had 0.18, 0.21 and 0.32."""
 
 
