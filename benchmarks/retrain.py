@@ -59,8 +59,7 @@ from trainables.data.splits import Splits
 from trainables.data.transforms import normalise
 from trainables.training.epoch import Examples, Learner, evaluate
 from trainables.training.feature_store import with_features
-from trainables.training.retraining import begin
-from trainables.training.trial import TrainingData
+from trainables.training.trial import TrainingData, begin
 
 STARTS: dict[str, FreezeMode] = {"random": "none", "none": "none", "partial": "partial", "backbone": "backbone"}
 """Where the network starts and what trains: ``random`` weights, or pretrained ones in each freeze mode."""

@@ -17,8 +17,7 @@ from trainables.config import DataConfig, EpochResult, Geometry, MachineConfig, 
 from trainables.data.datasets import LabelledImages, training_images
 from trainables.data.held_out import held_out_images
 from trainables.training.epoch import Learner
-from trainables.training.retraining import begin
-from trainables.training.trial import TrainingData, run_epoch
+from trainables.training.trial import TrainingData, begin, run_epoch
 
 TOPS = (0, 2, 3, 4, 6)
 """Fashion-MNIST's T-shirt, pullover, dress, coat and shirt, which are hard to tell apart."""

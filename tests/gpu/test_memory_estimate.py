@@ -11,7 +11,7 @@ from trainables.config import PAPER_BACKBONES, Augment, FreezeMode, Precision, T
 from trainables.training import memory
 from trainables.training.device import release_memory
 from trainables.training.epoch import EVALUATION_BATCH, evaluate, train_epoch
-from trainables.training.retraining import begin
+from trainables.training.trial import begin
 
 pytestmark = NEEDS_CARD
 

@@ -9,8 +9,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from tests.gpu.card import NEEDS_CARD, numbers, trial
 from trainables.training.checkpoint import restore
-from trainables.training.retraining import begin
-from trainables.training.trial import run_trial
+from trainables.training.trial import begin, run_trial
 
 pytestmark = NEEDS_CARD
 

@@ -18,30 +18,11 @@ from trainables.networks import freeze
 from trainables.networks.published import GEOMETRY_KEY
 from trainables.seeds import stream
 from trainables.training import checkpoint
-from trainables.training.epoch import (
-    Examples,
-    Learner,
-    evaluate,
-    forward,
-    new_learner,
-    on_device,
-)
-from trainables.training.feature_store import with_features
-from trainables.training.trial import TrainingData, open_training_data, run_epoch
+from trainables.training.epoch import Examples, Learner, evaluate, forward, new_learner, on_device
+from trainables.training.trial import begin, open_training_data, run_epoch
 
 AVERAGED = 4
 """The last one in so many of a retrain's epochs are averaged: Izmailov et al. (2018), too, begin at 75 % of them."""
-
-
-def begin(config: TrialConfig) -> tuple[Learner, TrainingData]:
-    """Return an untrained learner and the data of its study.
-
-    Raises:
-        InputError: The data, the backbone or its weights cannot be used.
-    """
-    data = open_training_data(config)
-    learner, examples = with_features(new_learner(config, len(data.classes)), data.examples)
-    return learner, dataclasses.replace(data, examples=examples)
 
 
 def retrain(

@@ -30,6 +30,17 @@ class TrainingData:
     classes: tuple[str, ...]
 
 
+def begin(config: TrialConfig) -> tuple[Learner, TrainingData]:
+    """Return an untrained learner and the data of its study.
+
+    Raises:
+        InputError: The data, the backbone or its weights cannot be used.
+    """
+    data = open_training_data(config)
+    learner, examples = with_features(new_learner(config, len(data.classes)), data.examples)
+    return learner, dataclasses.replace(data, examples=examples)
+
+
 def run_trial(
     config: TrialConfig,
     *,
@@ -51,14 +62,12 @@ def run_trial(
         InputError: The data, the backbone or its weights cannot be used.
         checkpoint.CheckpointError: `resume_from` is torn or belongs to another configuration.
     """
-    data = open_training_data(config)
-    learner = new_learner(config, len(data.classes))
-    learner, examples = with_features(learner, data.examples)
+    learner, data = begin(config)
     schedule = ReduceLROnPlateau(learner.optimizer)
     history = checkpoint.restore(resume_from, learner, schedule) if resume_from is not None else []
     yield from history
     for epoch in range(len(history) + 1, config.epochs + 1):
-        result = run_epoch(learner, examples, data.splits.train, data.splits.validation, epoch)
+        result = run_epoch(learner, data.examples, data.splits.train, data.splits.validation, epoch)
         schedule.step(result.val_loss)
         if any(before.val_accuracy >= result.val_accuracy for before in history):
             result = dataclasses.replace(result, val_predictions="")

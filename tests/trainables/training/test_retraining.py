@@ -24,7 +24,8 @@ from trainables.config import (
 from trainables.networks.published import GEOMETRY_KEY
 from trainables.training.epoch import evaluate, new_learner
 from trainables.training.held_out_evaluation import look_at_test
-from trainables.training.retraining import WeightMean, begin, load, recompute_batch_norm, retrain
+from trainables.training.retraining import WeightMean, load, recompute_batch_norm, retrain
+from trainables.training.trial import begin
 
 RATES = [3e-3, 3e-3, 1e-3, 3e-4]
 

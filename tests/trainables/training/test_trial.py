@@ -14,8 +14,7 @@ from trainables.config import Augment, DataConfig, EpochResult, FreezeMode, Mach
 from trainables.errors import InputError
 from trainables.training.checkpoint import CheckpointError, restore
 from trainables.training.epoch import batches, new_learner
-from trainables.training.retraining import begin
-from trainables.training.trial import run_trial
+from trainables.training.trial import begin, run_trial
 
 BACKBONE = "tests.tiny_backbone:tiny"
 
