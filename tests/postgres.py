@@ -43,7 +43,7 @@ class Server:
 
     def stop(self) -> None:
         """Stop immediately, as if it had crashed."""
-        self._control("stop", "-m", "immediate", "-w")
+        self._control("stop", "-m", "immediate", "-w", "-t", "300")
 
     def _control(self, *arguments: str) -> None:
         _run_as_somebody(self.programs / "pg_ctl", "-D", str(self.data), *arguments)

@@ -135,6 +135,7 @@ def test_the_first_study_of_the_readme_runs_on_pets_with_the_simclr_encoder(fold
     assert (folder / "studies" / "simclr-pets" / "final" / "confusion_matrix.png").exists()
 
 
+@pytest.mark.slow
 def test_the_commands_of_two_machines_run_on_one(folder: Path, tmp_path: Path) -> None:
     (block,) = (
         block for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "hpo cluster head" in block

@@ -61,6 +61,7 @@ def test_an_old_study_is_retrained_and_gets_more_trials(shell: Shell) -> None:
     assert len(shell.trials("finished")) == 7
 
 
+@pytest.mark.slow
 def test_a_run_with_the_old_command_tops_an_old_study_up(shell: Shell) -> None:
     asked = list(shell.asked("--seed", "3", "--no-retrain", trials=8))
     asked[asked.index("tiny")] = "finished"

@@ -52,6 +52,7 @@ def test_a_retrain_that_is_killed_continues_and_looks_once(tmp_path: Path) -> No
     assert not list((tmp_path / "studies" / "tiny" / "checkpoints").rglob("*.ckpt"))
 
 
+@pytest.mark.slow
 def test_more_trials_that_change_nothing_look_at_nothing(tmp_path: Path) -> None:
     topped = shell(tmp_path, epochs=6)
     out, _ = topped.hpo(*topped.asked("--no-asha", "--json", trials=1))

@@ -33,6 +33,11 @@ from trainables.training.feature_store import applies
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 GIB = 2**30
+BACKBONES = [
+    pytest.param(name, marks=() if name in ("resnet18", "vit") else pytest.mark.slow)
+    for name in sorted(set(PAPER_BACKBONES) - {"simclr"})
+]
+"""A convolutional network and a transformer; `make test-slow` has the others too. (The simclr one is resnet50's.)"""
 
 
 def plain() -> nn.Sequential:
@@ -165,7 +170,7 @@ def test_what_is_alive_after_the_forward_pass_is_what_autograd_saved() -> None:
     assert alive.bytes_after[-1] == really + loss.nbytes
 
 
-@pytest.mark.parametrize("name", sorted(set(PAPER_BACKBONES) - {"simclr"}))
+@pytest.mark.parametrize("name", BACKBONES)
 def test_memory_is_linear_in_the_images(name: str) -> None:
     part = whole(config(name, size={"inception": 75, "vit": 32}.get(name, 33)), META, width=2)
     two, four, eight = (memory._train(part, images) for images in (2, 4, 8))
@@ -173,14 +178,14 @@ def test_memory_is_linear_in_the_images(name: str) -> None:
     assert [c - b for b, c in zip(four, eight, strict=True)] == [2 * (b - a) for a, b in zip(two, four, strict=True)]
 
 
-@pytest.mark.parametrize("name", PAPER_BACKBONES)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_a_frozen_backbone_needs_less(name: str) -> None:
     free, partial, frozen = (estimate(config(name, mode)).bytes_at(64) for mode in FREEZE_MODES)
 
     assert frozen < partial < 0.75 * free
 
 
-@pytest.mark.parametrize("name", PAPER_BACKBONES)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_half_the_width_is_about_half_the_memory_of_an_image(name: str) -> None:
     narrow, wide = (published(name, width).bytes_per_image for width in (2, 4))
 
@@ -215,7 +220,7 @@ class Types(TorchDispatchMode):  # type: ignore[no-untyped-call] # so are its in
 
 
 @pytest.mark.skipif(torch.version.cuda is None, reason="this build of torch knows no CUDA")
-@pytest.mark.parametrize("name", sorted(set(PAPER_BACKBONES) - {"simclr"}))
+@pytest.mark.parametrize("name", BACKBONES)
 def test_the_table_of_types_is_what_autocast_does_on_a_gpu(name: str) -> None:
     part = whole(config(name), META, width=2)
     with part.autocast():
