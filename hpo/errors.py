@@ -1,11 +1,12 @@
 """The errors that the command line reports, and the exit code of each.
 
 HpoError (1)               the study or a command failed
-├─ NoPlaceError (1)        a checkpoint cannot be kept; the study can be resumed once that is fixed
-├─ NothingFitsError (1)    no configuration fits on the machines
-├─ DeadEndError (1)        all that is left waits for machines that are gone
-├─ UsageError (2)          bad usage or input: nothing was created
-└─ InterruptedStudy (130)  stopped by the user; it can be resumed
+├─ NoPlaceError (1)             a checkpoint cannot be kept; the study can be resumed once that is fixed
+├─ EnvironmentFailureError (1)  what trials need is gone: images, weights, code, a disk; it can be resumed
+├─ NothingFitsError (1)         no configuration fits on the machines
+├─ DeadEndError (1)             all that is left waits for machines that are gone
+├─ UsageError (2)               bad usage or input: nothing was created
+└─ InterruptedStudy (130)       stopped by the user; it can be resumed
 """
 
 
@@ -17,6 +18,10 @@ class HpoError(Exception):
 
 class NoPlaceError(HpoError):
     """A checkpoint cannot be kept or read: its disk is full, or its place is unreachable."""
+
+
+class EnvironmentFailureError(HpoError):
+    """A trial could not train for a reason that lies outside its configuration: images, weights, code, a disk."""
 
 
 class NothingFitsError(HpoError):

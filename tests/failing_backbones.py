@@ -1,5 +1,6 @@
 """Backbones of a user's own that go wrong while they train, each in its way."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -27,9 +28,11 @@ class _Failing(nn.Module):
         features: Tensor = self.inner(images)
         if self.training and self.kind == "broken":
             raise ArithmeticError("this backbone never learns")
+        if self.training and self.kind == "unplugged" and (mark := _folder() / "unplugged").exists():
+            raise OSError(errno.EIO, "Input/output error", str(mark))
         if self.training and self.kind == "flaky":
             self.steps += 1
-            mark = Path(os.environ["HPO_DATA_DIR"]) / "flaked"
+            mark = _folder() / "flaked"
             if self.steps == SECOND_EPOCH and not mark.exists():
                 mark.touch()
                 raise ArithmeticError("this backbone fails once")
@@ -41,9 +44,13 @@ class _Failing(nn.Module):
         return features * torch.inf if self.training and diverges else features
 
 
+def _folder() -> Path:
+    return Path(os.environ["HPO_DATA_DIR"])
+
+
 def _take_mark(name: str) -> bool:
     """Remove one of the files of that name that a test has put down; return whether there was one."""
-    mark = next(iter(sorted(Path(os.environ["HPO_DATA_DIR"]).glob(f"{name}-*"))), None)
+    mark = next(iter(sorted(_folder().glob(f"{name}-*"))), None)
     if mark is not None:
         mark.unlink()
     return mark is not None
@@ -72,3 +79,8 @@ def spoiled() -> nn.Module:
 def flaky() -> nn.Module:
     """Raises once, in the second epoch."""
     return _Failing("flaky")
+
+
+def unplugged() -> nn.Module:
+    """Cannot read its disk in training while there is a file ``unplugged`` in the data folder."""
+    return _Failing("unplugged")

@@ -67,7 +67,10 @@ class Fence:
         stored = connection.execute(self._query).scalar()
         found = None if stored is None else json.loads(stored)
         if found is None:
-            raise HpoError(f"study {self._study} was deleted while it ran here: nothing more was written.")
+            raise HpoError(
+                f"study {self._study} was deleted or renamed while it ran here: nothing more was written; `hpo status`"
+                " lists the studies that are there."
+            )
         if found != self._mine:
             raise HpoError(
                 f"study {self._study} was taken over by {found['process']}, so nothing more was written here;"

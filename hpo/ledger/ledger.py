@@ -5,7 +5,8 @@ parameters, continued from its checkpoint.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +58,10 @@ class Ledger:
         self._read()
 
     def _read(self) -> None:
-        self._micro_batches: dict[str, int] = dict(self._study.user_attrs.get(_MICRO_BATCHES, {}))
+        self._micro_batches: dict[str, int] = dict(self._attributes.get(_MICRO_BATCHES, {}))
         self._n_trials = len(self._frozen())
+        # Those that wait in Optuna's queue have numbers, too.
+        self._next_number = len(self._study.get_trials(deepcopy=False))
 
     # -- the study ---------------------------------------------------------------------------------------------
 
@@ -85,7 +88,7 @@ class Ledger:
     @property
     def run_options(self) -> RunOptions:
         """How the study was run last."""
-        return RunOptions.model_validate(self._study.user_attrs[RUN])
+        return RunOptions.model_validate(self._attributes[RUN])
 
     @run_options.setter
     @patient
@@ -96,17 +99,22 @@ class Ledger:
     def checkpoint_folder(self) -> str:
         """The name of the study's folder where it shares a place for checkpoints with others, maybe of its name."""
         # Two colons in a URL begin another one.
-        return f"{self.name.replace('::', '--')}-{self._study.user_attrs[KEY]}"
+        return f"{self.name.replace('::', '--')}-{self.key}"
+
+    @property
+    def key(self) -> str:
+        """What distinguishes the study from all others, whatever they are called; it keeps it when it is renamed."""
+        return str(self._attributes[KEY])
 
     @property
     def splits(self) -> dict[str, Any]:
         """The summary of the splits that was recorded when the study was created."""
-        return dict(self._study.user_attrs[SPLITS])
+        return dict(self._attributes[SPLITS])
 
     @property
     def test_looks(self) -> int:
         """How many models of this study have been scored on held-out test images."""
-        return int(self._study.user_attrs.get(_LOOKS, 0))
+        return int(self._attributes.get(_LOOKS, 0))
 
     @patient
     def count_test_look(self) -> None:
@@ -116,7 +124,7 @@ class Ledger:
     @property
     def final(self) -> dict[str, Any] | None:
         """The result of the last retrain; None before the first."""
-        final: dict[str, Any] | None = self._study.user_attrs.get(_FINAL)
+        final: dict[str, Any] | None = self._attributes.get(_FINAL)
         return final
 
     @final.setter
@@ -152,6 +160,11 @@ class Ledger:
     def n_trials(self) -> int:
         """Trials that were started, in whatever state they are."""
         return self._n_trials
+
+    @property
+    def enqueued_elsewhere(self) -> list[int]:
+        """The numbers of trials that wait in Optuna's own queue, where another program put them; they are not run."""
+        return [one.number for one in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
 
     def records(self) -> list[TrialRecord]:
         """Return all started trials, by number."""
@@ -192,6 +205,7 @@ class Ledger:
         else:
             self._begun = None
             self._n_trials += 1
+            self._next_number = trial.number + 1
         return Assignment(trial.number, dict(trial.params), len(rows), trial.user_attrs.get("host"))
 
     def again(self, number: int) -> Assignment:
@@ -269,9 +283,9 @@ class Ledger:
                 if frozen.number not in self._open:
                     self._begun = frozen
                     return frozen
-        if self._draws is None or not self._draws.covers(self._n_trials):
+        if self._draws is None or not self._draws.covers(self._next_number):
             self._draws = Draws(self.spec, self.space, self._frozen())
-        params, distributions = self._draws.draw(self._n_trials, accept)
+        params, distributions = self._draws.draw(self._next_number, accept)
         template = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
         self._unsure = True
         created = self._storage.create_new_trial(study_id(self._study), template)
@@ -281,8 +295,23 @@ class Ledger:
 
     def _frozen(self) -> list[FrozenTrial]:
         """Return all trials that were started; those that wait in Optuna's queue do not count yet."""
-        trials = self._study.get_trials(deepcopy=False)
+        with self._still_there():
+            trials = self._study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state is not TrialState.WAITING]
+
+    @property
+    def _attributes(self) -> dict[str, Any]:
+        with self._still_there():
+            return self._study.user_attrs
+
+    @contextmanager
+    def _still_there(self) -> Iterator[None]:
+        """Say of a study that cannot be read because it was deleted under this process that it was."""
+        try:
+            yield
+        except KeyError:
+            self.check_owner()
+            raise
 
 
 @dataclass

@@ -10,12 +10,12 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RuntimeEnvSetupError
 from ray.tune import Callback
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hpo.errors import DeadEndError, HpoError, NoPlaceError, NothingFitsError, UsageError
+from hpo.errors import DeadEndError, EnvironmentFailureError, HpoError, NoPlaceError, NothingFitsError, UsageError
 from hpo.interrupts import Interruption
 from hpo.machines.placement import Node, Placement, Share, as_node, place
 from hpo.machines.session import alive, named
@@ -105,10 +105,10 @@ class LedgerSearch(Searcher):
         given = self._given.pop(trial_id)
         given.study.complete(given.number, result, stopping=stopping)
 
-    def fail(self, trial_id: str, error: str, *, lost: bool) -> None:
-        """Record that a trial failed, or that its machine was lost."""
+    def fail(self, trial_id: str, error: str, *, lost: bool = False, outside: bool = False) -> None:
+        """Record that a trial failed, that its machine was lost, or that the cause lies `outside` of it."""
         given = self._given.pop(trial_id)
-        given.study.fail(given.number, error, lost=lost)
+        given.study.fail(given.number, error, lost=lost, outside=outside)
 
     def stop_if_nothing_can_start(self) -> None:
         """End the run where all that is left are trials that wait for cards that are gone.
@@ -188,7 +188,7 @@ class RunWatch(Callback):
             if lost:
                 # What is handed out again must not ask for the machine that is gone.
                 self._look_at_nodes()
-            self._search.fail(trial.trial_id, _described(error), lost=lost)
+            self._search.fail(trial.trial_id, _described(error), lost=lost, outside=_is_outside(error))
 
     def _look_at_nodes(self) -> None:
         nodes = {node["NodeID"]: node for node in alive()}
@@ -218,6 +218,8 @@ class RunWatch(Callback):
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _NODE_DIED = "node has died"
 """What Ray says of an actor whose machine is gone."""
+_NOT_STARTED = "creation task"
+"""What it says of one whose process did not get as far as its trial."""
 
 
 def _node_at(host: str | None, share: Share) -> str | None:
@@ -239,8 +241,14 @@ def _described(error: BaseException) -> str:
     """Return an error in one line: ``ValueError: too large``."""
     lines = _COLOURS.sub("", str(error)).strip().splitlines() or [""]
     # If a trial's process could not even start, Ray reports its traceback, whose last line is the reason.
-    reason = lines[-1] if isinstance(error, RayActorError) and "creation task" in lines[0] else lines[0]
-    return f"{type(error).__name__}: {reason}".rstrip(": ")
+    reason = lines[-1] if isinstance(error, RayActorError) and _NOT_STARTED in lines[0] else lines[0]
+    return reason if isinstance(error, EnvironmentFailureError) else f"{type(error).__name__}: {reason}".rstrip(": ")
+
+
+def _is_outside(error: BaseException) -> bool:
+    """Whether a trial failed for a reason outside its configuration; its process starts without regard to that."""
+    not_started = isinstance(error, RayActorError) and _NOT_STARTED in str(error)
+    return not_started or isinstance(error, EnvironmentFailureError | RuntimeEnvSetupError)
 
 
 def _ray_answers() -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hpo.errors import HpoError
+from hpo.errors import EnvironmentFailureError, HpoError
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import Assignment, Ending
 from hpo.machines.checkpoints import CheckpointPlace
@@ -72,7 +72,8 @@ class StudyTrials:
     """Hands out one study's trials and records what becomes of them.
 
     A trial that fails, or whose machine is lost, is handed out again, to continue from its checkpoint: after
-    `max_failures` failures of its own it is recorded as FAIL, while the loss of a machine counts against no trial.
+    `max_failures` failures of its own it is recorded as FAIL. The loss of a machine counts against no trial, nor do
+    failures for a reason outside of it: after as many of those without an epoch the study stops, to be resumed.
     """
 
     def __init__(self, run: StudyRun) -> None:
@@ -87,13 +88,21 @@ class StudyTrials:
         self._again: deque[int] = deque()
         self._fits: dict[int, Fit] = {}
         self._ended: deque[int] = deque(maxlen=_FORGOTTEN)
-        self._failures: Counter[int] = Counter()
+        self._failures: Counter[tuple[int, bool]] = Counter()
         self._restarted: set[int] = set()
         self._warned: set[tuple[FreezeMode, int]] = set()
         self._first_errors: list[str] | None = []
         self._corrections: dict[FreezeMode, float] = {}
         for record in run.ledger.records():
             self._learn(record.params["freeze_mode"], record.memory_gb)
+        waiting = run.ledger.enqueued_elsewhere
+        if waiting:
+            logger.warning(
+                "study %s: trials %s were enqueued by Optuna itself, and are not run; `enqueue` in a search space names"
+                " configurations to try first",
+                run.ledger.name,
+                ", ".join(map(str, waiting)),
+            )
         self.failure: HpoError | None = None
         run.checkpoints.keep_only({record.number for record in interrupted})
 
@@ -151,6 +160,7 @@ class StudyTrials:
     def record(self, number: int, result: dict[str, Any]) -> None:
         """Record an epoch."""
         self._first_errors = None
+        del self._failures[number, True]
         epoch = epoch_result(result)
         if result["restarted"] is not None and number not in self._restarted:
             self._restarted.add(number)
@@ -179,18 +189,25 @@ class StudyTrials:
         self.record(number, result)
         self._finish(number, ending, reason)
 
-    def fail(self, number: int, error: str, *, lost: bool) -> None:
+    def fail(self, number: int, error: str, *, lost: bool, outside: bool = False) -> None:
         """Hand a trial out again after it failed, or record it as FAIL; stop a study whose first trials fail alike.
+
+        A trial that fails again and again for a reason outside of it stops the study, and stays RUNNING.
 
         Args:
             number: The trial's.
             error: What it failed with.
             lost: Whether its machine is gone, which does not count as a failure of the trial.
+            outside: Whether the reason lies outside of the trial's configuration.
         """
-        self._failures[number] += not lost
-        if self._failures[number] <= self._options.max_failures:
+        self._failures[number, outside] += not lost
+        if self._failures[number, outside] <= self._options.max_failures:
             del self._fits[number]
             self._again.append(number)
+            return
+        if outside:
+            del self._fits[number]
+            self.stop(EnvironmentFailureError(f"{error}; fix that"))
             return
         self._finish(number, "FAIL", error)
         if self._first_errors is None:
@@ -202,7 +219,9 @@ class StudyTrials:
     def stop(self, failure: HpoError) -> None:
         """End the study's run: trials that run stay RUNNING for the next one."""
         if self.failure is None:
-            self.failure = type(failure)(f"{failure}; continue with: {command('resume', [self._paths])}")
+            # A new study without a trial is not kept.
+            again = f"; continue with: {command('resume', [self._paths])}" if self.ledger.n_trials else ""
+            self.failure = type(failure)(f"{failure}{again}")
 
     def _finish(self, number: int, state: Ending, error: str | None = None) -> None:
         self.ledger.finish(number, state, error=error)

@@ -62,10 +62,10 @@ def run_trials(
                 verbose=0,
             ),
         ).fit()
-    except (HpoError, tune.TuneError) as error:
-        # Tune wraps what its searcher raises, here about the database.
+    except (HpoError, OSError, tune.TuneError) as error:
+        # Tune wraps what its searcher raises, here about the database, and what it finds wrong with its own folder.
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, HpoError):
+        while cause is not None and not isinstance(cause, HpoError | OSError):
             cause = cause.__context__
         if cause is None:
             raise

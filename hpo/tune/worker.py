@@ -5,15 +5,18 @@ One process serves many trials (Ray's `reuse_actors`), so torch is imported once
 
 import dataclasses
 import platform
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import ray
 from ray import tune
 
+from hpo.errors import EnvironmentFailureError
 from hpo.machines.checkpoints import CheckpointPlace
+from hpo.machines.connection import is_loopback
 from hpo.machines.session import use_given_cards
 from trainables.config import EpochResult, TrialConfig
+from trainables.errors import InputError, is_of_environment
 
 
 class Worker(tune.Trainable):
@@ -27,19 +30,12 @@ class Worker(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin the configured trial."""
-        use_given_cards()
-        from trainables.training.micro_batches import in_memory
-
+        """Take up the configured trial; whatever can fail is left to the first `step`, whose errors Ray reports."""
         self._number: int = config["number"]
-        trial: TrialConfig = config["trial"]
-        place: CheckpointPlace = config["checkpoints"]
-        self._store = place.store
-        for number in config["ended"]:
-            self._store.remove(number)
+        self._place: CheckpointPlace = config["checkpoints"]
         self._reported: int = config["reported"]
         self._restarted: str | None = None
-        self._epochs = in_memory(trial, self._run)
+        self._epochs = self._begin(config["trial"], config["ended"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this process."""
@@ -48,10 +44,22 @@ class Worker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch, with smaller and smaller micro-batches while the memory does not suffice."""
+        """Train one epoch, with smaller and smaller micro-batches while the memory does not suffice.
+
+        Raises:
+            NoPlaceError: Its checkpoint cannot be kept.
+            EnvironmentFailureError: Anything else outside its configuration keeps the trial from training.
+            Exception: What its configuration causes.
+        """
+        try:
+            trial, result = next(self._epochs)
+        except Exception as error:
+            if not is_of_environment(error):
+                raise
+            # Not the error itself: not all of them can be pickled.
+            raise EnvironmentFailureError(_words(error)) from None
         from trainables.training.device import peak_memory_gb
 
-        trial, result = next(self._epochs)
         self._reported = result.epoch
         return {
             **dataclasses.asdict(result),
@@ -72,16 +80,27 @@ class Worker(tune.Trainable):
         self._epochs.close()
         release_memory()
 
+    def _begin(
+        self, trial: TrialConfig, ended: Iterable[int]
+    ) -> Generator[tuple[TrialConfig, EpochResult], None, None]:
+        use_given_cards()
+        from trainables.training.micro_batches import in_memory
+
+        for number in ended:
+            self._place.store.remove(number)
+        yield from in_memory(trial, self._run)
+
     def _run(self, trial: TrialConfig) -> Generator[EpochResult, None, None]:
         from trainables.training.checkpoint import CheckpointError
         from trainables.training.trial import run_trial
 
-        blob = self._store.get(self._number)
+        store = self._place.store
+        blob = store.get(self._number)
         if blob is None and self._reported:
             self._restarted = "its checkpoint is missing"
 
         def save(state: bytes) -> None:
-            self._store.put(self._number, state)
+            store.put(self._number, state)
 
         try:
             epochs = run_trial(trial, resume_from=blob, save=save)
@@ -101,3 +120,14 @@ def device_name() -> str:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"
+
+
+def _words(error: Exception) -> str:
+    """An error of a machine in one line, with the machine's address where that is not this one alone."""
+    if isinstance(error, OSError) and error.filename:
+        said = f"{error.filename}: {error.strerror}"
+    else:
+        lines = str(error).strip().splitlines() or [""]
+        said = lines[0] if isinstance(error, InputError) else f"{type(error).__name__}: {lines[0]}"
+    host = ray.util.get_node_ip_address()
+    return said.rstrip(".") if is_loopback(host) else f"on {host}: {said}".rstrip(".")

@@ -189,7 +189,7 @@ def test_a_writer_whose_study_was_deleted_says_so(url: str) -> None:
     trial = first.ask().number
     ledgers.delete(url, "study")
 
-    with pytest.raises(HpoError, match="study study was deleted while it ran here"):
+    with pytest.raises(HpoError, match="study study was deleted or renamed while it ran here"):
         report(first, trial, epoch(1))
 
 

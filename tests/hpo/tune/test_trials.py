@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from hpo.errors import DeadEndError, HpoError
@@ -107,6 +108,43 @@ def test_a_trial_that_fails_by_itself_is_tried_again_and_then_recorded(tmp_path:
     assert trials.open == set()
     (record,) = trials.ledger.records()
     assert (record.state, record.error) == ("FAIL", "ValueError: no")
+
+
+def test_what_fails_for_a_reason_outside_of_it_stops_the_study_and_stays_to_be_resumed(
+    tmp_path: Path, desktops: Placement
+) -> None:
+    trials = study(tmp_path)
+    trials.hand_out(desktops)
+    trials.fail(0, "ValueError: its own", lost=False)
+    for _ in range(3):
+        trials.hand_out(desktops)
+        trials.record(0, result(1))
+        trials.fail(0, "its disk is gone", lost=False, outside=True)
+    trials.hand_out(desktops)
+
+    trials.fail(0, "its disk is gone", lost=False, outside=True)
+
+    assert str(trials.failure) == "its disk is gone; fix that; continue with: hpo resume s"
+    assert (trials.left, trials.open) == (0, set())
+    assert [record.state for record in trials.ledger.records()] == ["RUNNING"]
+
+
+def test_trials_that_optuna_has_in_its_queue_are_reported_and_no_other_is_drawn_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = study(tmp_path).ledger
+    first.finish(first.ask().number, "PRUNED")
+    optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'optuna.db'}").enqueue_trial({})
+
+    drawn = []
+    for _ in range(3):
+        again = study(tmp_path).ledger
+        drawn.append(again.ask())
+        again.finish(drawn[-1].number, "PRUNED")
+
+    assert "trials 1 were enqueued by Optuna itself, and are not run" in caplog.text
+    assert [trial.number for trial in drawn] == [2, 3, 4]
+    assert len({trial.params["learning_rate"] for trial in drawn}) == 3
 
 
 def test_what_fits_on_no_card_is_never_started_and_is_reported(
