@@ -180,7 +180,7 @@ def _part(dataset: str, folder: Folder) -> Part:
         raise _refusal(dataset, f"{folder.path} holds images outside class folders, such as {folder.images[0].name}")
     if not folder.folders:
         raise _refusal(dataset, f"{folder.path} holds no class folders (one folder of images per class)")
-    by_class = {name: list(one.below()) for name, one in folder.folders.items()}
+    by_class = {name: sorted(one.below()) if one.folders else one.images for name, one in folder.folders.items()}
     for name, images in by_class.items():
         if not images:
             raise InputError(f"--dataset {dataset}: the class folder {folder.path / name} holds no image.")
