@@ -15,7 +15,7 @@ from trainables.data import folders
 from trainables.data.datasets import LabelledImages, training_images
 from trainables.data.duplicates import copies
 from trainables.data.held_out import held_out_images
-from trainables.data.image_store import BadImagesError, open_store
+from trainables.data.image_store import BadImagesError, open_store, shown
 from trainables.data.splits import Splits
 
 logger = logging.getLogger(__name__)
@@ -54,25 +54,28 @@ def readable(
         UsageError: Images of either split cannot be read, and `skip_bad` is off; the message names them.
         InputError: The dataset cannot be used, or is not what its study recorded.
     """
-    bad: dict[str, str] = {}
+    bad: dict[str, dict[str, str]] = {}
     for split, read in _SPLITS.items():
         try:
             open_store(read(data, options.data_dir), geometry, options.data_dir, options.cache_bytes)
         except BadImagesError as error:
-            bad |= {f"{split}/{name}": reason for name, reason in error.reasons.items()}
+            bad[split] = error.reasons
     links = {str(path): f"{path} is a link to {path.readlink()}, which is not there" for path in dangling}
     if not skip_bad and (bad or links):
-        raise UsageError(f"{BadImagesError(data.dataset, bad | links)}. --skip-bad-images leaves such images out.")
+        named = "; ".join(shown(reasons) for reasons in (*bad.values(), links) if reasons)
+        raise UsageError(f"--dataset {data.dataset}: {named}. --skip-bad-images leaves such images out.")
     for reason in links.values():
         logger.warning("left out: %s", reason)
     if not bad:
         return data
-    for name, reason in bad.items():
-        logger.warning("left out of the %s split: %s", name.partition("/")[0], reason)
-    return readable(without(data, bad), geometry, options, skip_bad=False)
+    for split, reasons in bad.items():
+        for reason in reasons.values():
+            logger.warning("left out of the %s split: %s", split, reason)
+    data = _without(data, [f"{split}/{name}" for split, reasons in bad.items() for name in reasons])
+    return readable(data, geometry, options, skip_bad=False)
 
 
-def without(data: DataConfig, names: Sequence[str] | dict[str, str]) -> DataConfig:
+def _without(data: DataConfig, names: Sequence[str]) -> DataConfig:
     """Return `data` without the images of these names, which are SPLIT/NAME."""
     return dataclasses.replace(data, skipped_images=tuple(sorted({*data.skipped_images, *names})))
 
@@ -100,7 +103,7 @@ def deduplicated(data: DataConfig, options: RunOptions) -> DataConfig:
         ]
     if names:
         logger.info("left out of training: %d copies of other images, such as %s", len(names), names[0])
-    return without(data, [f"train/{name}" for name in names])
+    return _without(data, [f"train/{name}" for name in names])
 
 
 def report(data: DataConfig, images: LabelledImages, divided: Splits, options: RunOptions) -> None:
@@ -120,7 +123,8 @@ def report(data: DataConfig, images: LabelledImages, divided: Splits, options: R
         f" {len(divided.validation)} to validate with ({origins.get('validation', 'drawn from training')}),"
         f" {len(test.ids)} to test with ({origins.get('test', 'drawn from training')})"
     )
-    left_out = {**(found.left_out if found else {}), "unreadable images and copies": len(data.skipped_images)}
+    skipped = "unreadable images or copies" if data.deduplicate else "unreadable images"
+    left_out = {**(found.left_out if found else {}), skipped: len(data.skipped_images)}
     if any(left_out.values()):
         _log_once(f"left out: {', '.join(f'{count} {what}' for what, count in left_out.items() if count)}")
     if images.paths is None or data.deduplicate:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from trainables.config import Exif
 from trainables.data.folders import readable_name
@@ -67,8 +67,19 @@ def decode(path: Path, exif: Exif = "ignore") -> Image.Image:
             turn = _UPRIGHT.get(_orientation(image)) if exif == "turn" else None
             return pixels if turn is None else pixels.transpose(turn)
     except _DAMAGED as error:
-        name, reason = readable_name(str(path)), getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"{name} cannot be read as an image ({reason}); fix or remove it.") from error
+        name = readable_name(str(path))
+        raise InputError(f"{name} cannot be read as an image ({_reason(path, error)}); fix or remove it.") from error
+
+
+def _reason(path: Path, error: BaseException) -> str:
+    """Return why a file cannot be read: what it is instead of an image, where that can be seen."""
+    if isinstance(error, UnidentifiedImageError):
+        with path.open("rb") as file:
+            start = file.read(64).lstrip().lower()
+        kinds = {b"version https://git-lfs": "a Git LFS pointer; `git lfs pull` fetches it", b"<": "a web page or XML"}
+        found = [kind for beginning, kind in kinds.items() if start.startswith(beginning)]
+        return found[0] if found else "of no known format" if start else "empty"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _orientation(image: Image.Image) -> int:

@@ -27,9 +27,13 @@ class BadImagesError(InputError):
 
     def __init__(self, dataset: str, reasons: dict[str, str]) -> None:
         self.reasons = reasons
-        shown = "; ".join(list(reasons.values())[:_SHOWN])
-        more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
-        super().__init__(f"--dataset {dataset}: {shown}{more}")
+        super().__init__(f"--dataset {dataset}: {shown(reasons)}")
+
+
+def shown(reasons: dict[str, str]) -> str:
+    """Return the first few of the reasons why images cannot be read, and how many more there are."""
+    words = [reason.removesuffix("; fix or remove it.") for reason in list(reasons.values())[:_SHOWN]]
+    return "; ".join(words) + (f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else "")
 
 
 def open_store(images: LabelledImages, geometry: Geometry, data_dir: str | None, bound: int) -> np.ndarray:
