@@ -117,7 +117,9 @@ def report(data: DataConfig, images: LabelledImages, divided: Splits, options: R
     """
     found = folders.listed(data) if data.dataset.startswith("imagefolder:") else None
     test = held_out_images(data, options.data_dir)
-    origins = {name: f"its {part.path.name}" for name, part in found.splits.items()} if found else {"test": "its own"}
+    origins = (
+        {name: f"folder {part.path.name}" for name, part in found.splits.items()} if found else {"test": "its own"}
+    )
     _log_once(
         f"{data.dataset}: {len(images.classes)} classes; {len(divided.train)} images to train on,"
         f" {len(divided.validation)} to validate with ({origins.get('validation', 'drawn from training')}),"
