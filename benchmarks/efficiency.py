@@ -107,6 +107,7 @@ def shares(folder: Path, freeze_mode: str, trials: int) -> tuple[float, float, f
         seed=0,
         skip_bad_images=False,
         geometry_of=None,
+        exif=None,
         existing=None,
     )
     ledger = ledgers.create(f"sqlite:///{folder / 'optuna.db'}", freeze_mode, new.spec, options, new.splits)

@@ -14,6 +14,8 @@ FreezeMode = Literal["none", "partial", "backbone"]
 HeadKind = Literal["projection", "linear", "paper"]
 Augment = Literal["none", "standard"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
+Exif = Literal["turn", "ignore"]
+Layouts = Literal["recognised", "fixed"]
 
 FREEZE_MODES: tuple[FreezeMode, ...] = ("none", "partial", "backbone")
 
@@ -70,13 +72,23 @@ class DataConfig:
     dataset: str
     """One of `DATASETS`, or ``imagefolder:DIR``."""
     val_fraction: float = 0.25
-    """Share of the training split that selects (validation), in (0, 1)."""
+    """Share of the training split that selects (validation), in (0, 1); not used where the dataset has a validation
+    split of its own."""
     label_fraction: float = 1.0
     """Share of the training labels that is kept, in (0, 1]; validation and test keep all of theirs."""
     augment: Augment = "none"
     split_seeds: SplitSeeds = SplitSeeds()
+    exif: Exif = "ignore"
+    """``turn``: image files are turned upright, as their EXIF orientation says; ``ignore``, as in studies of hpo 0.2.0
+    and before: they are not."""
+    layouts: Layouts = "fixed"
+    """How an image folder is listed: ``recognised`` by `trainables.data.folders.recognise`; ``fixed`` as in studies of
+    hpo 0.2.0 and before."""
+    deduplicate: bool = False
+    """Whether training images with the same bytes as an image that judges were left out, see `skipped_images`."""
     skipped_images: tuple[str, ...] = ()
-    """Images that cannot be read and are left out, as SPLIT/NAME, such as ``train/cat/1.jpg`` or ``test/cat/1.jpg``."""
+    """Images that are left out, since they cannot be read or are copies, as SPLIT/NAME, such as ``train/cat/1.jpg`` or
+    ``test/cat/1.jpg``; given validation images belong to ``train``."""
     splits_sha256: str | None = None
     """Digest of the names and labels of training and validation, in their order; None: no check."""
     train_sha256: str | None = None

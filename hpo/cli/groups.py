@@ -16,7 +16,7 @@ import typer
 
 from hpo import paths as study_paths
 from hpo.errors import UsageError
-from trainables.config import DEFAULT_CACHE_BYTES, Augment, HeadKind, Precision
+from trainables.config import DEFAULT_CACHE_BYTES, Augment, DataConfig, Exif, HeadKind, Precision
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -143,6 +143,17 @@ class DataOptions:
     val_fraction: Annotated[float, typer.Option(help="Share of the training split that validates.")] = 0.25
     label_fraction: Annotated[float, typer.Option(help="Share of the training labels that is kept.")] = 1.0
     augment: Annotated[Augment, typer.Option(help="standard: random crop and flip.")] = "none"
+    deduplicate: Annotated[
+        bool, typer.Option("--deduplicate", help="Train on no copy of an image that validates or tests.")
+    ] = False
+    exif: Annotated[
+        Exif | None, typer.Option(help="Turn images as their EXIF orientation says; default for imagefolder: turn.")
+    ] = None
+
+    @property
+    def config(self) -> DataConfig:
+        """The dataset, but for `exif`, whose default depends on the study."""
+        return DataConfig(**{name: value for name, value in vars(self).items() if name != "exif"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,19 +86,20 @@ def run(
     from hpo.ledger.studies import recorded_spec
     from hpo.studies.lifecycle import start
     from hpo.studies.new import new_study
-    from trainables.config import DataConfig, ModelConfig
+    from trainables.config import ModelConfig
 
     options = machines.options(trials)
     studies = [
         (
             new_study(
-                DataConfig(**vars(data)),
+                data.config,
                 ModelConfig(backbone=one, **vars(model)),
                 search.over(search_spaces.for_study(one, model.weights, space)),
                 options,
                 seed=seed,
                 skip_bad_images=skip_bad_images,
                 geometry_of=geometry_of,
+                exif=data.exif,
                 existing=recorded_spec(located.url, name),
             ),
             located.paths(name),

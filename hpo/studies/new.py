@@ -1,13 +1,12 @@
 """A new study: what was asked for, checked down to the last image. The one part of the driver that needs torch."""
 
 import dataclasses
-from pathlib import Path
 
 import search_spaces
 from hpo.spec import NewStudy, RunOptions, SearchConfig, StudySpec, split_seeds
-from hpo.studies.preflight import identified, readable
-from trainables.config import FREEZE_MODES, DataConfig, ModelConfig
-from trainables.data import datasets, splits
+from hpo.studies.preflight import deduplicated, identified, readable, report
+from trainables.config import FREEZE_MODES, DataConfig, Exif, ModelConfig
+from trainables.data import datasets, folders, splits
 from trainables.networks import backbones, freeze, identity
 
 
@@ -20,6 +19,7 @@ def new_study(
     seed: int,
     skip_bad_images: bool,
     geometry_of: str | None,
+    exif: Exif | None,
     existing: StudySpec | None,
 ) -> NewStudy:
     """Check everything that was asked for, and look up what it means: backbone, weights, images, splits.
@@ -32,8 +32,9 @@ def new_study(
         seed: The study's.
         skip_bad_images: Whether images that cannot be read are left out.
         geometry_of: The weights whose transform a weights file takes; None: see `identity.resolve`.
-        existing: The specification of the study of that name; its splits are then made in the same way. None: there
-            is no such study.
+        exif: What is done with images' EXIF orientation; None: those of a folder are turned.
+        existing: The specification of the study of that name; its images are then found, turned and split in the
+            same way. None: there is no such study.
 
     Raises:
         UsageError, trainables.InputError: Something cannot be used; nothing was created.
@@ -44,17 +45,42 @@ def new_study(
         if mode in freeze_modes:
             freeze.check(model, mode)
     backbones.check(model, options.data_dir)
-    seeds = existing.data.split_seeds if existing is not None else split_seeds(seed)
-    skipped = existing.data.skipped_images if existing is not None and skip_bad_images else ()
-    data = dataclasses.replace(data, dataset=_absolute(data.dataset), split_seeds=seeds, skipped_images=skipped)
-    data = readable(identified(data, options), identity.geometry_of(model), options, skip_bad=skip_bad_images)
+    data = _like(existing, data, exif, seed, skip_bad_images)
+    dangling = folders.listed(data).dangling if _is_folder(data.dataset) else ()
+    data = identified(data, options)
+    if data.deduplicate:
+        data = deduplicated(data, options)
+    data = readable(data, identity.geometry_of(model), options, skip_bad=skip_bad_images, dangling=dangling)
     images = datasets.training_images(data, options.data_dir)
     divided = splits.split(images, data)
     data = dataclasses.replace(data, splits_sha256=divided.fingerprint)
+    report(data, images, divided, options)
     spec = StudySpec(data=data, model=model, search=search, seed=seed)
     return NewStudy(spec, splits.summary(images, divided), splits.listing(images, divided))
 
 
+def _like(existing: StudySpec | None, data: DataConfig, exif: Exif | None, seed: int, skip_bad: bool) -> DataConfig:
+    """Return `data` with what was not asked for: as an existing study has it, else today's defaults."""
+    if existing is None:
+        exif = exif or ("turn" if _is_folder(data.dataset) else "ignore")
+        return dataclasses.replace(
+            data, dataset=_absolute(data.dataset), exif=exif, layouts="recognised", split_seeds=split_seeds(seed)
+        )
+    before = existing.data
+    return dataclasses.replace(
+        data,
+        dataset=_absolute(data.dataset),
+        exif=exif or before.exif,
+        layouts=before.layouts,
+        split_seeds=before.split_seeds,
+        skipped_images=before.skipped_images if skip_bad else (),
+    )
+
+
+def _is_folder(dataset: str) -> bool:
+    return dataset.startswith("imagefolder:")
+
+
 def _absolute(dataset: str) -> str:
-    kind, colon, folder = dataset.partition(":")
-    return f"{kind}:{Path(folder).expanduser().absolute()}" if kind == "imagefolder" and colon else dataset
+    """Return a dataset's name with an absolute folder, where it names one."""
+    return f"imagefolder:{folders.folder_of(dataset).absolute()}" if _is_folder(dataset) else dataset

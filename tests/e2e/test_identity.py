@@ -1,10 +1,12 @@
 """A study that is resumed or retrained with other weights, images or code says so before it trains anything."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 from safetensors.torch import save_file
 
 from hpo.ledger.studies import open_study
@@ -105,3 +107,42 @@ def test_what_has_changed_is_not_retrained_and_what_was_restored_is_resumed(shel
     shell.hpo("resume", "tiny", "--trials", "2")
 
     assert open_study(shell.url, "tiny").n_trials == 2
+
+
+def test_a_study_keeps_how_its_folder_was_read(tmp_path: Path, photographs: list[Path]) -> None:
+    """Given validation, images on their side, a name that is not UTF-8, a copy: the same in its trials and retrain."""
+    shell = Shell(tmp_path, SPACE)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for part, numbers in (("Training", 4), ("valid", 3), ("TEST", 2)):
+        for path in photographs:
+            (tmp_path / "photos" / "photos" / part / path.stem).mkdir(parents=True)
+            for number in range(numbers):
+                left = 50 * number + len(part)
+                image = Image.open(path).crop((left, 0, left + 200, 100))
+                image.save(tmp_path / "photos" / "photos" / part / path.stem / f"{number}.jpg", exif=exif)
+    training = tmp_path / "photos" / "photos" / "Training" / "china"
+    (training / "0.jpg").rename(training / os.fsdecode(b"gar\xe7on.jpg"))
+    shutil.copy(tmp_path / "photos" / "photos" / "TEST" / "china" / "1.jpg", training / "copy.jpg")
+    asked = (
+        *("run", "--backbone", "tests.tiny_backbone:tiny", "--study", "tiny", "--dataset", "imagefolder:photos"),
+        *("--image-size", "32", "--space", "space.toml", "--deduplicate"),
+    )
+
+    _, err = shell.hpo(*asked, "--trials", "1")
+    shell.hpo("resume", "tiny", "--trials", "2", "--json")
+    stores = list((tmp_path / "data" / "stores" / "images").glob("*.npy"))
+    _, other = shell.hpo(*asked[:-1], "--exif", "ignore", "--trials", "3", code=2)
+
+    ledger = open_study(shell.url, "tiny")
+    assert "2 classes; 8 images to train on, 6 to validate with (folder valid), 4 to test with (folder TEST)" in err
+    assert "left out: 1 unreadable images or copies" in err
+    assert ledger.spec.data.exif == "turn"
+    assert (ledger.splits["train"], ledger.splits["validation"], ledger.splits["validation_is_given"]) == (8, 6, True)
+    assert ledger.final is not None
+    assert ledger.final["test_images"] == 4
+    listing = (tmp_path / "studies" / "tiny" / "splits.csv").read_text(encoding="utf-8")
+    assert "train,Training/china/gar\\xe7on.jpg,china" in listing
+    assert len(stores) == 2
+    assert "data.exif: the study has turn, this run asks for ignore" in other
+    assert "data.deduplicate: the study has True, this run asks for False" in other

@@ -76,6 +76,11 @@ def store_dir(kind: str, data_dir: str | None) -> Path:
     return data_root(data_dir) / "stores" / kind
 
 
+def notes_path(array: Path) -> Path:
+    """Return where what was noted while an array was built lies, if anything was."""
+    return array.with_suffix(".txt")
+
+
 def stored_arrays(stores: Path) -> list[StoredArray]:
     """Return the arrays below the folder `stores`, the least recently used first."""
     found = []
@@ -104,6 +109,7 @@ def evict(stores: Path, bound: int) -> list[StoredArray]:
         if held <= bound:
             break
         if _remove_unlocked(array.path):
+            notes_path(array.path).unlink(missing_ok=True)
             held -= array.size
             removed.append(array)
     return removed

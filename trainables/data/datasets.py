@@ -1,9 +1,11 @@
 """The datasets that a study can train on: their training split, as labelled images that are read on demand."""
 
+import dataclasses
 import difflib
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -13,7 +15,9 @@ from filelock import FileLock
 from PIL import Image
 from torchvision import datasets as tvd
 
-from trainables.config import DATASETS, DataConfig, data_root
+from trainables.config import DATASETS, DataConfig, Exif, data_root
+from trainables.data import folders
+from trainables.data.decoding import decode
 from trainables.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -38,6 +42,10 @@ class LabelledImages:
     """Decode image i, as RGB."""
     paths: tuple[Path, ...] | None
     """The images' files; None where they have none of their own."""
+    validation: np.ndarray | None = None
+    """(V,) int64, sorted: which of them are the dataset's own validation split; None: it has none."""
+    exif: Exif = "ignore"
+    """What `read` does with a file's EXIF orientation."""
 
     @property
     def fingerprint(self) -> str:
@@ -73,27 +81,40 @@ class LabelledImages:
             classes=self.classes,
             read=lambda i: read(chosen[i]),
             paths=None if self.paths is None else tuple(self.paths[i] for i in chosen),
+            validation=None if self.validation is None else np.flatnonzero(np.isin(indices, self.validation)),
+            exif=self.exif,
         )
 
 
 def training_images(data: DataConfig, data_dir: str | None = None) -> LabelledImages:
     """Return the training split of `data`, downloaded first where it can be and is not there yet.
 
+    A validation split that the dataset has of its own is part of it, and marked as such.
+
     Raises:
         InputError: The dataset is unknown, missing, not what the study recorded, or has a class with fewer than two
-            training images.
+            training images, of which one can validate, or with none where validation is given.
     """
     images = read_split(data, data_dir, train=True)
-    counts = np.bincount(images.labels, minlength=len(images.classes))
     if len(images.classes) < 2:
         raise InputError(f"--dataset {data.dataset}: at least two classes are needed, found {len(images.classes)}.")
-    if counts.min() < 2:
+    if images.validation is None:
+        _require(images, images.labels, 2, "training image(s)", "one to train on and one to validate with")
+    else:
+        _require(images, np.delete(images.labels, images.validation), 1, "training image(s)", "to train on")
+        _require(images, images.labels[images.validation], 1, "validation image(s)", "to validate with")
+    return images
+
+
+def _require(images: LabelledImages, labels: np.ndarray, least: int, what: str, why: str) -> None:
+    """Raise an InputError where a class has fewer than `least` of `labels`."""
+    counts = np.bincount(labels, minlength=len(images.classes))
+    if counts.min() < least:
         name = images.classes[int(counts.argmin())]
         raise InputError(
-            f"--dataset {data.dataset}: class {name!r} has {counts.min()} training image(s); each class needs at"
-            " least 2, one to train on and one to validate with. Add images or remove the class."
+            f"--dataset {images.dataset}: class {name!r} has {counts.min()} {what}; each class needs at least {least},"
+            f" {why}. Add images or remove the class."
         )
-    return images
 
 
 def read_split(data: DataConfig, data_dir: str | None, *, train: bool) -> LabelledImages:
@@ -122,13 +143,15 @@ def _whole_split(data: DataConfig, root: Path, *, train: bool) -> LabelledImages
         return _imagefolder(data, train=train)
     match data.dataset:
         case "pets":
-            return _pets(root, train=train)
+            return _pets(root, data.exif, train=train)
         case "fashion-mnist":
             return _fashion_mnist(root, train=train)
         case "cifar10":
             return _cifar10(root, train=train)
         case "digits":
             return _digits(train=train)
+    if Path(data.dataset).is_dir():
+        raise InputError(f"--dataset {data.dataset}: a folder of images is named imagefolder:{data.dataset}.")
     near = difflib.get_close_matches(data.dataset, DATASETS, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     known = ", ".join((*DATASETS, "imagefolder:DIR"))
@@ -175,7 +198,7 @@ def _cifar10(root: Path, *, train: bool) -> LabelledImages:
     return _in_memory("cifar10", source.data, labels, np.arange(len(labels)), tuple(source.classes))
 
 
-def _pets(root: Path, *, train: bool) -> LabelledImages:
+def _pets(root: Path, exif: Exif, *, train: bool) -> LabelledImages:
     """Oxford-IIIT Pet: the listing of a split has lines ``Abyssinian_100 1 1 1``, the breed's number from 1 second."""
     folder = root / "oxford-iiit-pet"
     listing = folder / "annotations" / ("trainval.txt" if train else "test.txt")
@@ -192,47 +215,52 @@ def _pets(root: Path, *, train: bool) -> LabelledImages:
     paths = [folder / "images" / f"{row[0]}.jpg" for row in rows]
     labels = np.asarray([int(row[1]) - 1 for row in rows], np.int64)
     classes = tuple(breeds[index] for index in range(len(breeds)))
-    return _files("pets", folder / "images", paths, labels, classes)
+    return _files("pets", folder / "images", paths, labels, classes, exif)
 
 
 def _imagefolder(data: DataConfig, *, train: bool) -> LabelledImages:
-    """A folder of class folders, or two of them named ``train`` and ``test``."""
-    folder = Path(data.dataset.partition(":")[2]).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"--dataset {data.dataset}: there is no folder {folder}.")
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        return _tree(data.dataset, folder / ("train" if train else "test"))
-    images = _tree(data.dataset, folder)
-    counts = np.bincount(images.labels, minlength=len(images.classes))
-    if counts.min() < 3:
-        name = images.classes[int(counts.argmin())]
-        raise InputError(
-            f"--dataset {data.dataset}: class {name!r} has {counts.min()} image(s); each class needs at least 3 to be"
-            " split into training, validation and test. Add images or remove the class."
-        )
-    held_out = stratified_share(images.labels, TEST_FRACTION, data.split_seeds.test)
+    """A folder's own splits; where it has no test split, a share of its training images is held out."""
+    found = folders.listed(data)
+    if not train and "test" in found.splits:
+        return _of_parts(data, found.splits["test"].path, found.part("test"))
+    part = found.part("train")
+    if "validation" in found.splits:
+        root = Path(os.path.commonpath([one.path for one in found.splits.values()]))
+        images = _of_parts(data, root, part, found.part("validation"))
+    else:
+        images = _of_parts(data, part.folder, part)
+    if "test" in found.splits:
+        return images
+    own = np.asarray(part.labels, np.int64)
+    if images.validation is None:
+        _require(images, own, 3, "image(s)", "to be split into training, validation and test")
+    else:
+        _require(images, own, 2, "training image(s)", "one to train on and one to test with")
+    held_out = stratified_share(own, TEST_FRACTION, data.split_seeds.test)
     rest = np.setdiff1d(np.arange(len(images.labels)), held_out)
     return images.subset(rest if train else held_out)
 
 
-def _tree(dataset: str, folder: Path) -> LabelledImages:
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        found = sorted(_images_below(folder / name))
-        if not found:
-            raise InputError(f"--dataset {dataset}: the class folder {folder / name} holds no image.")
-        paths += found
-        labels += [label] * len(found)
-    if not classes:
-        raise InputError(f"--dataset {dataset}: {folder} holds no class folders (one folder of images per class).")
-    return _files(dataset, folder, paths, np.asarray(labels, np.int64), classes)
+def _of_parts(
+    data: DataConfig, root: Path, part: folders.Part, validation: folders.Part | None = None
+) -> LabelledImages:
+    """Wrap the images of a split, followed by those of a given validation split; their paths below `root` name them."""
+    if validation is None:
+        return _files(data.dataset, root, part.paths, np.asarray(part.labels, np.int64), part.classes, data.exif)
+    if validation.classes != part.classes:
+        raise different_classes(data, "validation", validation.classes, part.classes)
+    labels = np.asarray((*part.labels, *validation.labels), np.int64)
+    images = _files(data.dataset, root, (*part.paths, *validation.paths), labels, part.classes, data.exif)
+    return dataclasses.replace(images, validation=np.arange(len(part.labels), len(labels)))
 
 
-def _images_below(folder: Path) -> Iterable[Path]:
-    suffixes = tvd.folder.IMG_EXTENSIONS
-    return (
-        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
+def different_classes(data: DataConfig, split: str, found: tuple[str, ...], expected: tuple[str, ...]) -> InputError:
+    """Return what is raised where a split has other classes than the training split."""
+    differing = sorted(set(found) ^ set(expected))
+    shown = ", ".join(differing[:5]) + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
+    return InputError(
+        f"--dataset {data.dataset}: training and {split} split have different classes ({shown}); each needs the same"
+        " class folders."
     )
 
 
@@ -261,36 +289,19 @@ def _in_memory(
 
 
 def _files(
-    dataset: str, folder: Path, paths: list[Path], labels: np.ndarray, classes: tuple[str, ...]
+    dataset: str, folder: Path, paths: Sequence[Path], labels: np.ndarray, classes: tuple[str, ...], exif: Exif
 ) -> LabelledImages:
-    files = tuple(paths)
+    """Wrap image files; their paths below `folder` name them."""
+    files, above = tuple(paths), len(str(folder / "_")) - 1
     return LabelledImages(
         dataset=dataset,
-        ids=tuple(path.relative_to(folder).as_posix() for path in files),
+        ids=tuple(folders.readable_name(str(path)[above:]) for path in files),
         labels=labels,
         classes=classes,
-        read=lambda i: decode(files[i]),
+        read=lambda i: decode(files[i], exif),
         paths=files,
+        exif=exif,
     )
-
-
-def decode(path: Path) -> Image.Image:
-    """Decode an image file as RGB, its EXIF orientation left alone, as torchvision's ImageFolder does.
-
-    Of an animation the first frame is taken; transparency is dropped; 16 bits become 8.
-
-    Raises:
-        InputError: The file is missing, too large, or no image that can be read.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16"):
-                return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
-            if image.mode in ("I", "F"):
-                raise ValueError(f"mode {image.mode}: pixels of 32 bits have no known range")
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image ({error}); fix or remove it.") from error
 
 
 def _ensure(root: Path, folder: str, needed: list[Path], download: Callable[[], object]) -> None:

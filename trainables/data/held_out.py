@@ -1,8 +1,7 @@
 """The held-out test split: the one module that reads it. Nothing that a trial runs may import it."""
 
 from trainables.config import DataConfig
-from trainables.data.datasets import LabelledImages, read_split, training_images
-from trainables.errors import InputError
+from trainables.data.datasets import LabelledImages, different_classes, read_split, training_images
 
 
 def held_out_images(data: DataConfig, data_dir: str | None = None) -> LabelledImages:
@@ -14,8 +13,5 @@ def held_out_images(data: DataConfig, data_dir: str | None = None) -> LabelledIm
     images = read_split(data, data_dir, train=False)
     expected = training_images(data, data_dir).classes
     if images.classes != expected:
-        differing = sorted(set(images.classes) ^ set(expected))
-        raise InputError(
-            f"--dataset {data.dataset}: training and test split have different classes ({', '.join(differing)})."
-        )
+        raise different_classes(data, "test", images.classes, expected)
     return images

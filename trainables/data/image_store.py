@@ -10,8 +10,9 @@ import numpy as np
 from joblib import cpu_count
 
 from trainables.config import Geometry
-from trainables.data.array_store import new_array, open_array, store_dir
+from trainables.data.array_store import new_array, notes_path, open_array, store_dir
 from trainables.data.datasets import LabelledImages
+from trainables.data.decoding import pillow_warnings
 from trainables.data.transforms import shrink
 from trainables.errors import InputError
 
@@ -26,9 +27,13 @@ class BadImagesError(InputError):
 
     def __init__(self, dataset: str, reasons: dict[str, str]) -> None:
         self.reasons = reasons
-        shown = "; ".join(list(reasons.values())[:_SHOWN])
-        more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
-        super().__init__(f"--dataset {dataset}: {shown}{more}")
+        super().__init__(f"--dataset {dataset}: {shown(reasons)}")
+
+
+def shown(reasons: dict[str, str]) -> str:
+    """Return the first few of the reasons why images cannot be read, and how many more there are."""
+    words = [reason.removesuffix("; fix or remove it.") for reason in list(reasons.values())[:_SHOWN]]
+    return "; ".join(words) + (f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else "")
 
 
 def open_store(images: LabelledImages, geometry: Geometry, data_dir: str | None, bound: int) -> np.ndarray:
@@ -51,7 +56,8 @@ def open_store(images: LabelledImages, geometry: Geometry, data_dir: str | None,
 
 def store_path(images: LabelledImages, geometry: Geometry, data_dir: str | None) -> Path:
     """Return where the pixels lie: a name made of the images, their files' sizes and times, and the geometry."""
-    digest = hashlib.sha256(f"{images.fingerprint} {geometry}".encode())
+    turned = " turned" if images.exif == "turn" else ""
+    digest = hashlib.sha256(f"{images.fingerprint} {geometry}{turned}".encode())
     for path in images.paths or ():
         status = path.stat()
         digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
@@ -61,7 +67,7 @@ def store_path(images: LabelledImages, geometry: Geometry, data_dir: str | None)
 def _build(path: Path, shape: tuple[int, ...], images: LabelledImages, geometry: Geometry) -> None:
     reported_at, bad = time.monotonic(), dict[str, str]()
     store = new_array(path, np.uint8, shape)
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    with pillow_warnings() as warned, ThreadPoolExecutor(cpu_count()) as pool:
         pixels = pool.map(lambda i: _shrunk(images, i, geometry), range(shape[0]))
         for index, image in enumerate(pixels):
             if isinstance(image, InputError):
@@ -74,6 +80,12 @@ def _build(path: Path, shape: tuple[int, ...], images: LabelledImages, geometry:
     if bad:
         raise BadImagesError(images.dataset, bad)
     store.flush()
+    if warned:
+        words = notes_path(path)
+        words.write_text("".join(f"{line}\n" for line in sorted(warned)), encoding="utf-8")
+        logger.info(
+            "%s: %d warnings of Pillow about images that it reads are in %s", images.dataset, len(warned), words
+        )
 
 
 def _shrunk(images: LabelledImages, index: int, geometry: Geometry) -> np.ndarray | InputError:

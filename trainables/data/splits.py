@@ -29,7 +29,8 @@ class Splits:
 def split(images: LabelledImages, data: DataConfig) -> Splits:
     """Divide the training split by `data`'s fractions and seed.
 
-    Validation takes `val_fraction` of each class, at least one image and never all; `label_fraction` then keeps that
+    Validation is the dataset's own, or takes `val_fraction` of each class, at least one image and never all;
+    `label_fraction` then keeps that
     share of each class's remaining images. A smaller label fraction keeps a subset of what a larger one keeps, and
     validation is the same for all.
 
@@ -37,7 +38,9 @@ def split(images: LabelledImages, data: DataConfig) -> Splits:
         InputError: A fraction is out of range, or the images are not those that the study recorded.
     """
     _check_fractions(data)
-    validation = stratified_share(images.labels, data.val_fraction, data.split_seeds.validation)
+    validation = images.validation
+    if validation is None:
+        validation = stratified_share(images.labels, data.val_fraction, data.split_seeds.validation)
     rest = np.setdiff1d(np.arange(len(images.labels)), validation)
     kept = _keep(rest, images.labels, data.label_fraction, data.split_seeds.labels)
     fingerprint = _fingerprint(images, kept, validation)
@@ -54,6 +57,7 @@ def summary(images: LabelledImages, splits: Splits) -> dict[str, Any]:
     return {
         "train": len(splits.train),
         "validation": len(splits.validation),
+        "validation_is_given": images.validation is not None,
         "classes": list(images.classes),
         "sha256": splits.fingerprint,
         "validation_labels": pack(images.labels[splits.validation]),

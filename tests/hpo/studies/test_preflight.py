@@ -37,3 +37,17 @@ def test_a_bad_image_is_left_out_of_its_own_split(torn: Path, tmp_path: Path) ->
     data = readable(DataConfig(dataset=f"imagefolder:{torn}"), SMALL, options, skip_bad=True)
 
     assert data.skipped_images == ("test/flower/2.jpg", "train/china/1.jpg")
+
+
+def test_links_without_a_target_are_named_with_bad_images_of_each_split(torn: Path, tmp_path: Path) -> None:
+    for number in range(2, 6):
+        (torn / "train" / "china" / f"{number}.jpg").write_bytes(b"")
+    gone = torn / "train" / "china" / "gone.jpg"
+    gone.symlink_to(torn / "nowhere.jpg")
+    options = RunOptions(trials=1, data_dir=str(tmp_path / "data"))
+    data = DataConfig(dataset=f"imagefolder:{torn}", layouts="recognised")
+
+    said = r"and 2 more; .*test/flower/2\.jpg.*gone\.jpg is a link to .*nowhere\.jpg, which is not there"
+    with pytest.raises(UsageError, match=said):
+        readable(data, SMALL, options, skip_bad=False, dangling=[gone])
+    assert len(readable(data, SMALL, options, skip_bad=True, dangling=[gone]).skipped_images) == 6

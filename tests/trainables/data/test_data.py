@@ -18,7 +18,8 @@ from torchvision.models import get_model_weights
 
 from hpo.spec import split_seeds
 from trainables.config import PAPER_BACKBONES, DataConfig, Geometry, ModelConfig
-from trainables.data.datasets import LabelledImages, decode, training_images
+from trainables.data.datasets import LabelledImages, training_images
+from trainables.data.decoding import decode
 from trainables.data.held_out import held_out_images
 from trainables.data.image_store import open_store, store_path
 from trainables.data.splits import listing, split, summary
