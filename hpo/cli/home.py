@@ -1,4 +1,4 @@
-"""A home folder for users who have none that can be written to, as in containers: Ray, matplotlib and others need one."""
+"""A home folder for users who have none that can be written to, as in containers: Ray and others need one."""
 
 import logging
 import os
