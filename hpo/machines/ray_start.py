@@ -11,6 +11,8 @@ from pathlib import Path
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 """Bytes of a socket's path."""
 LONGEST_FOLDER = _LONGEST_SOCKET - len(f"/ray/session_2026-01-01_00-00-00_000000_{os.getpid()}/sockets/plasma_store.1")
+USUAL = ("/tmp", "/var/tmp")
+"""Folders that a system has; where Ray's own folder there is another user's, one of this user's is made."""
 _ROOM_MB = 100
 """Ray's logs and sockets; the object store is in /dev/shm."""
 _SHARED_MEMORY_MB = 64
@@ -57,7 +59,7 @@ def ray_folder() -> tuple[str, list[str]]:
     """
     wrong: list[str] = []
     own = f"hpo-{os.getuid()}"
-    named = [os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"), "/tmp", f"/tmp/{own}", f"/var/tmp/{own}"]
+    named = [os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"), *USUAL, *(f"{one}/{own}" for one in USUAL)]
     for folder in dict.fromkeys(filter(None, named)):
         if not (problem := _unfit(folder, may_make=folder.endswith(own))):
             return folder, wrong
