@@ -9,44 +9,50 @@ from hpo.errors import InterruptedStudy
 
 
 class Interruption:
-    """The signal handler of a command whose work `command` continues."""
+    """The signal handler of a command whose work `command` continues; None: there is nothing to continue."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str | None) -> None:
         self.command = command
-        self._asked = False
+        self.asked = False
+        """Whether a signal came."""
 
     @property
     def message(self) -> str:
         """The last line that the user sees."""
-        return f"stopped; continue with: {self.command}"
+        return "interrupted" if self.command is None else f"stopped; continue with: {self.command}"
 
     def check(self) -> None:
         """Raise KeyboardInterrupt again if the first one was swallowed, as in a callback that C code made."""
-        if self._asked:
+        if self.asked:
             raise KeyboardInterrupt
 
     def __call__(self, _signal: int, _frame: object) -> None:
         """Stop in order the first time, and immediately the second time."""
-        if self._asked:
+        if self.asked:
             os.write(2, f"{self.message}\n".encode())
             os._exit(InterruptedStudy.exit_code)
-        self._asked = True
+        self.asked = True
         raise KeyboardInterrupt
 
 
 @contextmanager
-def stoppable(command: str) -> Iterator[Interruption]:
+def stoppable(command: str | None = None) -> Iterator[Interruption]:
     """Turn the first Ctrl-C or SIGTERM into `InterruptedStudy`, and the second into the end of this process.
 
     Args:
-        command: What continues the work that was stopped; the last line that the user sees.
+        command: What continues the work that was stopped, in the last line that the user sees; None: nothing does.
     """
     interruption = Interruption(command)
     previous = {number: signal.signal(number, interruption) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interruption
-    except KeyboardInterrupt as error:
-        raise InterruptedStudy(interruption.message) from error
+    except InterruptedStudy:
+        raise
+    except BaseException as error:
+        # What a signal cut short, such as an import or Ray's start, may fail with an error of its own.
+        if interruption.asked or isinstance(error, KeyboardInterrupt):
+            raise InterruptedStudy(interruption.message) from error
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

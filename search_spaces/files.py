@@ -1,11 +1,19 @@
 """Where search spaces come from: the files of this package, and a user's own."""
 
+import codecs
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 
 from search_spaces.space import SearchSpace, SpaceError, from_dict
 
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _OWN_FILES = frozenset({"simclr", "resnet18", "resnet50", "vgg", "inception", "vit", "swin"})
 
 
@@ -34,9 +42,22 @@ def load(path: Path, base: SearchSpace) -> SearchSpace:
         SpaceError: The file cannot be read or has mistakes; the message lists them all.
     """
     try:
-        document = tomllib.loads(path.read_bytes().decode())
+        document = tomllib.loads(decoded(path.read_bytes()))
     except OSError as error:
         raise SpaceError(f"{path}: cannot be read ({error.strerror or error}); --space takes a TOML file.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SpaceError(f"{path}: is not valid TOML ({error}).") from error
     return from_dict(document, str(path), base)
+
+
+def decoded(text: bytes) -> str:
+    """Return a text file's text: UTF-8, or what its byte-order mark says, as editors of Windows write it.
+
+    Raises:
+        UnicodeDecodeError: It is neither.
+    """
+    # The mark of UTF-32 begins with that of UTF-16.
+    for mark, encoding in _MARKS:
+        if text.startswith(mark):
+            return text.decode(encoding)
+    return text.decode()

@@ -53,6 +53,11 @@ class SearchSpace:
         """The most epochs that a trial can have."""
         return max(int(_largest(alternative.distribution)) for alternative in self.parameters["epochs"])
 
+    def smallest_batch(self, freeze_mode: str) -> int:
+        """Return the fewest images of a batch that can be drawn with a freeze mode."""
+        possible = (a for a in self.parameters["batch_size"] if _compatible(a, {"freeze_mode": freeze_mode}))
+        return min(int(_smallest(alternative.distribution)) for alternative in possible)
+
 
 def from_dict(data: Mapping[str, Any], where: str, base: SearchSpace | None = None) -> SearchSpace:
     """Check a document and return the search space that it describes.
@@ -361,6 +366,12 @@ def _describe(alternative: Alternative) -> dict[str, Any]:
     if alternative.when:
         described["when"] = {name: list(values) for name, values in alternative.when.items()}
     return described
+
+
+def _smallest(distribution: Distribution) -> float:
+    if isinstance(distribution, od.CategoricalDistribution):
+        return min(value for value in distribution.choices if isinstance(value, int | float))
+    return distribution.low
 
 
 def _largest(distribution: Distribution) -> float:

@@ -4,9 +4,8 @@ import gc
 import importlib.metadata
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -23,8 +22,10 @@ from hpo.cli.groups import (
     Timeout,
     grouped,
 )
+from hpo.cli.guard import Aside, guarded, is_own
+from hpo.cli.home import ensure_home
 from hpo.cli.output import conclude, console, print_json
-from hpo.errors import HpoError, UsageError
+from hpo.errors import UsageError
 
 logger = logging.getLogger("hpo")
 
@@ -37,6 +38,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="--debug, anywhere, shows the traceback of an error. Exit codes: 0 done, 1 failed, 2 bad usage or input,"
     " 130 interrupted.",
 )
@@ -76,7 +78,9 @@ def run(
     skip_bad_images: Annotated[
         bool, typer.Option("--skip-bad-images", help="Leave images out that cannot be read.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the splits, the sampler and the trials.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Seed of the splits, the sampler and the trials.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Run a study: sample, train and stop trials; retrain the best; report its held-out test accuracy."""
@@ -270,7 +274,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Hyperparameter-optimisation studies for fine-tuning pretrained image backbones."""
@@ -284,48 +288,24 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    _configure_logging(debug)
-    code = _guarded(lambda: typer.main.get_command(app).main(arguments, "hpo", standalone_mode=False), debug)
+
+    def command() -> object:
+        ensure_home()
+        return typer.main.get_command(app).main(arguments, "hpo", standalone_mode=False)
+
+    code = guarded(command, _configure_logging(debug), debug=debug)
     # The interpreter's last collection would look through all of torch, which takes more than a second.
     gc.freeze()
     sys.exit(code)
 
 
-def _guarded(command: Callable[[], Any], debug: bool) -> int:
-    """Run `command`; turn what it raises into one or two lines on stderr and an exit code."""
-    try:
-        code = command()
-        return code if isinstance(code, int) else 0
-    except typer.TyperException as error:
-        describe = getattr(error, "format_message", error.__str__)
-        return _fail(describe(), 2)
-    except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130)
-    except HpoError as error:
-        if debug and error.exit_code == 1:
-            logger.exception("the command failed")
-        return _fail(str(error), error.exit_code)
-    except OSError as error:
-        # A full disk, a folder that may not be written to: the system's own words name the file.
-        if debug:
-            logger.exception("the command failed")
-        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
-    except ValueError as error:
-        # The packages below raise their own kinds of ValueError for a user's mistake.
-        if type(error).__name__ not in ("InputError", "SpaceError"):
-            raise
-        return _fail(str(error), 2)
-
-
-def _fail(message: str, code: int) -> int:
-    # A command without what it needs prints its usage, which explains itself.
-    prefix = "" if code == 130 or message.startswith("Usage:") else "error: "
-    sys.stderr.write(f"{prefix}{message}\n")
-    return code
-
-
-def _configure_logging(debug: bool) -> None:
-    """Progress goes to stderr as plain lines; other packages only speak up when something is wrong."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING)
+def _configure_logging(debug: bool) -> Aside:
+    """Show our own progress on stderr as plain lines; set aside what other packages say."""
+    aside, shown = Aside(), logging.StreamHandler(sys.stderr)
+    shown.addFilter(lambda record: debug or is_own(record))
+    level = logging.DEBUG if debug else logging.WARNING
+    logging.basicConfig(format="%(message)s", handlers=[shown, aside], level=level)
+    logging.captureWarnings(aside in logging.getLogger().handlers)
     for name in ("hpo", "trainables", "search_spaces"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+    return aside

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import secrets
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import psutil
 import ray
 
 from hpo.errors import HpoError, UsageError
-from hpo.machines import connection, processes, tokens
+from hpo.machines import connection, processes, ray_start, tokens
 from hpo.machines.gpus import Part, label_of, name_of
 from hpo.machines.placement import VRAM, registered
 from hpo.machines.ray_private import LOOPBACK_RAY, resources_left
@@ -73,8 +72,7 @@ def start_head(node_ip: str, port: int, offered: Sequence[Part]) -> str:
     with contextlib.suppress(OSError):
         socket.create_connection((node_ip, port), timeout=1.0).close()
         raise UsageError(connection.why_refused("already in use", place.cluster))
-    if tokens.read_token() is None:
-        tokens.keep_token(secrets.token_hex(32))
+    tokens.guard_token()
     with _all_or_nothing(place):
         settings = ["--include-dashboard", "false", "--system-config", json.dumps(_PATIENCE)]
         _start(["--head", "--port", str(port), *settings], offered[0], place)
@@ -155,13 +153,17 @@ def _start(arguments: Sequence[str], part: Part, place: processes.Place) -> None
     Raises:
         HpoError: Ray refuses.
     """
-    ray_start = ["-P", "-c", LOOPBACK_RAY] if connection.is_loopback(place.cluster) else ["-m", "ray.scripts.scripts"]
-    command = [sys.executable, *ray_start, "start", "--node-ip-address", place.node_ip, "--disable-usage-stats"]
+    program = ["-c", LOOPBACK_RAY] if connection.is_loopback(place.cluster) else ["-m", "ray.scripts.scripts"]
+    # -P: a folder named ray in the working directory is none of Ray's.
+    command = [sys.executable, "-P", *program, "start", "--node-ip-address", place.node_ip, "--disable-usage-stats"]
     # Two nodes of one machine would otherwise take their processes' ports from the same range.
     command += ["--min-worker-port", "0", "--max-worker-port", "0", *arguments, *_offering(part)]
     # CUDA numbers a machine's cards by their speed; PCI_BUS_ID makes it number them as nvidia-smi does.
     card = {} if part.card is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(part.card)}
-    environment = tokens.environment(**{processes.MARK: " ".join(place), **card})
+    folder, _ = ray_start.ray_folder()
+    if not folder:
+        raise HpoError(f"Ray does not start on {place.node_ip}: {ray_start.why_not_started('', folder)}.")
+    environment = tokens.environment(**{processes.MARK: " ".join(place), "RAY_TMPDIR": folder, **card})
     try:
         answer = subprocess.run(
             command,

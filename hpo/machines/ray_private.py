@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ray import tune
+    from ray.job_config import JobConfig
 
 NOT_A_NODE = "this machine is no node of that cluster"
 
@@ -59,3 +60,17 @@ def preferring_node(bundles: list[dict[str, float]], node_id: str) -> "tune.Plac
     from ray import tune
 
     return tune.PlacementGroupFactory(bundles, strategy="STRICT_PACK", _soft_target_node_id=node_id)
+
+
+def import_paths(paths: list[str]) -> "JobConfig":
+    """Return the settings by which Ray's processes look for modules in `paths` first, in that order.
+
+    Ray would look in the working directory before everything else, where any folder may bear the name of a package.
+    """
+    from ray.job_config import JobConfig
+
+    # Ray puts one after the other in front. It adds the working directory and the script's unless a job has a folder
+    # of its own.
+    settings = JobConfig(_py_driver_sys_path=paths[::-1])
+    settings._runtime_env_has_working_dir = lambda: True  # type: ignore[method-assign]
+    return settings

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,9 @@ from hpo.machines.connection import check_answers, is_loopback, resolve, why_ref
 from hpo.machines.gpus import cards, name_of
 from hpo.machines.placement import VRAM, Node, as_node, registered
 from hpo.machines.processes import live_nodes
-from hpo.machines.ray_private import listen_on_loopback_alone, show_token
-from hpo.machines.tokens import read_token
+from hpo.machines.ray_private import import_paths, listen_on_loopback_alone, show_token
+from hpo.machines.ray_start import ray_folder, why_not_started
+from hpo.machines.tokens import guard_token, read_token
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ def ray_session(address: str, modules: Sequence[Path] = ()) -> Iterator[str]:
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     # Ray would run trials at niceness 15, where a busy desktop leaves them a thirtieth of a CPU.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Tune's newer output prints even when it is set to be silent.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -97,6 +100,11 @@ def named(node: dict[str, Any]) -> str:
 
 def _start_here() -> None:
     listen_on_loopback_alone(True)
+    guard_token()
+    folder, wrong = ray_folder()
+    if folder and wrong:
+        logger.warning("Ray's files go to %s, for %s", folder, " and ".join(wrong))
+    os.environ["RAY_TMPDIR"] = folder or os.environ.get("RAY_TMPDIR", "/tmp")
     _init("local", include_dashboard=False, num_cpus=cpu_count(), resources=_memory_here())
 
 
@@ -116,13 +124,19 @@ def _join(address: str, modules: Sequence[Path]) -> str:
 
 
 def _init(address: str, **settings: Any) -> None:
+    # This machine's processes import what this one does; other machines have paths of their own, and are sent modules.
+    jobs = import_paths([path for path in sys.path if path] if address == "local" else [])
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **settings)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, job_config=jobs, **settings)
+    except SystemExit as error:
+        # Ray's own handler of SIGTERM while it starts.
+        raise KeyboardInterrupt from error
     except Exception as error:
         # Ray raises many kinds, plain ones among them.
         said = f"{error}\n{error.__cause__ or ''}".strip()
         if address == "local":
-            raise HpoError(f"Ray does not start on this machine: {said.splitlines()[-1]}") from error
+            why = why_not_started(said, os.environ["RAY_TMPDIR"])
+            raise HpoError(f"Ray does not start on this machine: {why}") from error
         raise UsageError(f"--address {address}: {why_refused(said, address)}") from error
 
 

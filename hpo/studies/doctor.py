@@ -22,6 +22,7 @@ from hpo.machines import nodes
 from hpo.machines.checkpoints import try_place
 from hpo.machines.gpus import cards
 from hpo.machines.processes import live_nodes
+from hpo.machines.ray_start import little_shared_memory, obstacles, ray_folder
 from hpo.machines.session import ray_session
 from hpo.machines.tokens import token_path
 from trainables.config import data_root
@@ -74,6 +75,7 @@ def machine(data_dir: str | None, checkpoints: str | None) -> list[Check]:
     return [
         versions(),
         gpus(nodes.own_facts()),
+        rays_start(),
         disk("data folder", root),
         data(root),
         weights(root),
@@ -126,6 +128,27 @@ def gpus(facts: nodes.NodeFacts) -> Check:
         build = f"torch {facts.versions.get('torch')}"
         return Check("GPU", "here", "fail", f"{listed}; {build} cannot use it", "install torch's build for its driver")
     return Check("GPU", "here", "pass", listed)
+
+
+def rays_start() -> Check:
+    """See whether this machine has what Ray needs to start."""
+    name, problems = "Ray", obstacles()
+    if problems:
+        return Check(
+            name,
+            "here",
+            "fail",
+            "; ".join(problem.words for problem in problems),
+            "; ".join(problem.fix for problem in problems),
+        )
+    folder, wrong = ray_folder()
+    if wrong:
+        return Check(
+            name, "here", "warn", f"its files go to {folder}, for {', '.join(wrong)}", "name another RAY_TMPDIR"
+        )
+    if little := little_shared_memory():
+        return Check(name, "here", "warn", f"{little}; its objects go to a disk", "a container takes --shm-size=1g")
+    return Check(name, "here", "pass", f"its files go to {folder}")
 
 
 def disk(name: str, folder: Path) -> Check:

@@ -40,11 +40,14 @@ def new_study(
         UsageError, trainables.InputError: Something cannot be used; nothing was created.
     """
     model = identity.resolve(model, options.data_dir, geometry_of)
-    freeze_modes = search_spaces.from_dict(search.space, "the search space").freeze_modes
-    for mode in FREEZE_MODES:
-        if mode in freeze_modes:
-            freeze.check(model, mode)
-    backbones.check(model, options.data_dir)
+    space = search_spaces.from_dict(search.space, "the search space")
+    modes = [mode for mode in FREEZE_MODES if mode in space.freeze_modes]
+    for mode in modes:
+        freeze.check(model, mode)
+    network = backbones.check(model, options.data_dir)
+    for mode in modes:
+        if space.smallest_batch(mode) == 1:
+            freeze.check_batch_of_one(network, mode)
     data = _like(existing, data, exif, seed, skip_bad_images)
     dangling = folders.listed(data).dangling if _is_folder(data.dataset) else ()
     data = identified(data, options)

@@ -3,6 +3,7 @@
 import datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -11,6 +12,8 @@ from hpo.ledger.records import best_records
 from hpo.views.summary import StudySummary, duration
 from trainables.data.array_store import StoredArray
 
+_LEAST_WIDTH = 12
+"""Columns that a dataset's name may be folded to."""
 _NAMED = 8
 """Tied trials that are named."""
 
@@ -18,8 +21,9 @@ _NAMED = 8
 def show_studies(studies: list[StudySummary], console: Console) -> None:
     """Print one line per study."""
     table = Table(box=None, pad_edge=False)
-    for column in ("study", "backbone", "dataset"):
+    for column in ("study", "backbone"):
         table.add_column(column)
+    table.add_column("dataset", overflow="fold", min_width=_LEAST_WIDTH)
     for column in ("trials", "complete", "pruned", "fail", "running", "best validation", "test"):
         table.add_column(column, justify="right")
     some_run = any(study.seconds_left is not None for study in studies)
@@ -37,7 +41,7 @@ def show_studies(studies: list[StudySummary], console: Console) -> None:
             _share(study.test_accuracy),
             *([_time(study.seconds_left)] if some_run else []),
         )
-    console.print(table)
+    _print_whole(table, console)
 
 
 def show_comparison(summaries: list[dict[str, Any]], console: Console) -> None:
@@ -58,7 +62,20 @@ def show_comparison(summaries: list[dict[str, Any]], console: Console) -> None:
             _share(final and final["test_accuracy"]),
             f"{_share(low)} to {_share(high)}" if final else "-",
         )
-    console.print(table)
+    _print_whole(table, console)
+
+
+def _print_whole(table: Table, console: Console) -> None:
+    """Print a table with every cell in one piece, if need be in lines that are longer than the screen is wide.
+
+    Headers are folded between words, and columns that have a least width of their own anywhere.
+    """
+    for column in table.columns:
+        if column.min_width is None:
+            column.min_width = max(map(cell_len, [*str(column.header).split(), *map(str, column.cells)]))
+    # Two spaces part columns.
+    least = sum((column.min_width or 0) + 2 for column in table.columns) - 2
+    console.print(table, width=max(console.width, least), crop=False)
 
 
 def _merit(summary: dict[str, Any]) -> float:
@@ -162,6 +179,6 @@ def show_cache(arrays: list[StoredArray], console: Console, *, cleared: bool) ->
         used = datetime.datetime.fromtimestamp(array.used_at).strftime("%Y-%m-%d %H:%M")
         table.add_row(array.path.name, array.kind, f"{array.size / 1e6:.1f}", used)
     if arrays:
-        console.print(table)
+        _print_whole(table, console)
     total = sum(array.size for array in arrays) / 1e6
     console.print(f"{'removed ' if cleared else ''}{len(arrays)} arrays, {total:.1f} MB")

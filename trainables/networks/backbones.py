@@ -87,8 +87,11 @@ def build(config: ModelConfig, classes: int, *, data_dir: str | None, seed: int)
     return Network(model, head_path, training, origin.sha256 if origin is not None else None)
 
 
-def check(config: ModelConfig, data_dir: str | None) -> None:
-    """Build `config` once and pass one blank image through it, so that a mistake shows before a study exists.
+def check(config: ModelConfig, data_dir: str | None) -> Network:
+    """Build `config` once and pass blank images through it, so that a mistake shows before a study exists.
+
+    Returns:
+        The network, without values.
 
     Raises:
         InputError: The backbone, its weights or its image size cannot be used.
@@ -101,6 +104,7 @@ def check(config: ModelConfig, data_dir: str | None) -> None:
         network.model.to("meta").eval()(torch.zeros(2, 3, size, size, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise _bad_size(config, error) from error
+    return network
 
 
 def _published_model(architecture: str, config: ModelConfig) -> nn.Module:

@@ -22,6 +22,21 @@ def check(model: ModelConfig, mode: FreezeMode) -> None:
         )
 
 
+def check_batch_of_one(network: Network, mode: FreezeMode) -> None:
+    """See that what trains in `mode` can learn from one image at a time.
+
+    Raises:
+        InputError: It has batch norm, for which one image has no spread.
+    """
+    paths = tuple(f"{path}." for path in moving(network, mode))
+    for name, module in network.model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (mode == "none" or f"{name}.".startswith(paths)):
+            raise InputError(
+                f"batch_size = 1 with freeze_mode {mode!r}: batch norm, as in {name}, cannot learn from a single image;"
+                " give batches of 2 and more."
+            )
+
+
 def apply(network: Network, mode: FreezeMode) -> None:
     """Let gradients flow to what trains in `mode`, and to nothing else."""
     network.model.requires_grad_(mode == "none")

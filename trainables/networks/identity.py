@@ -5,6 +5,7 @@ import difflib
 import importlib
 import importlib.util
 import logging
+import sys
 from pathlib import Path
 
 import torchvision
@@ -137,6 +138,9 @@ def architecture_of(backbone: str) -> str:
 def user_module(spec: str) -> nn.Module:
     """Call a user's ``package.module:function``."""
     module_name, _, function = spec.partition(":")
+    # Last, so that no folder there stands in for a package.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         made = getattr(importlib.import_module(module_name), function)()
     except (ImportError, AttributeError, ValueError) as error:
