@@ -1,5 +1,6 @@
 """What a retrain leaves: the ledger's record of it, and the study's ``final`` folder."""
 
+import csv
 import json
 import shutil
 import statistics
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tomli_w
 
 from hpo.ledger.ledger import Ledger
@@ -48,6 +50,11 @@ def conclude(run: StudyRun, chosen: TrialRecord, on: RetrainOn, models: Sequence
     run.ledger.check_owner()
     _write(run.paths, run.ledger, chosen, models[0], result)
     run.ledger.final = result
+    # The model is safe; pictures come after it.
+    look = models[0].look
+    true, predicted = np.array([pair[1:] for pair in look.predictions], dtype=np.int64).reshape(-1, 2).T
+    title = f"{run.ledger.name}\nheld-out test accuracy {result['test_accuracy']:.3f}"
+    draw_confusion(true, predicted, look.classes, title, run.paths.final / "confusion_matrix.png")
 
 
 def _result(
@@ -104,11 +111,11 @@ def _write(
         (fresh / "model.safetensors").write_bytes(tested.model)
         metrics = {**result, "classification_report": look.test.report}
         (fresh / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-        (fresh / "classification_report.txt").write_text(look.test.report_text, encoding="utf-8")
+        (fresh / "classification_report.txt").write_text(look.test.report_text, encoding="utf-8", errors="replace")
         _write_predictions(fresh / "test_predictions.csv", look)
-        (fresh / "config.toml").write_text(tomli_w.dumps(_document(ledger, chosen, look.classes)), encoding="utf-8")
-        title = f"{ledger.name}\nheld-out test accuracy {result['test_accuracy']:.3f}"
-        draw_confusion(look.test.confusion, look.classes, title, fresh / "confusion_matrix.png")
+        # A folder's name need not be UTF-8; a model must not be lost for it.
+        document = tomli_w.dumps(_document(ledger, chosen, look.classes))
+        (fresh / "config.toml").write_text(document, encoding="utf-8", errors="replace")
         if paths.final.exists():
             paths.final.rename(old)
         fresh.rename(paths.final)
@@ -136,7 +143,7 @@ def _document(ledger: Ledger, chosen: TrialRecord, classes: tuple[str, ...]) -> 
 
 
 def _write_predictions(path: Path, look: Look) -> None:
-    import pandas as pd
-
     rows = [(name, look.classes[true], look.classes[said]) for name, true, said in look.predictions]
-    pd.DataFrame(rows, columns=["image", "true", "predicted"]).to_csv(path, index=False)
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([("image", "true", "predicted"), *rows])

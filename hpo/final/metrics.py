@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score, classification_report, confusion_matrix
+from sklearn.metrics import balanced_accuracy_score, classification_report
 
 from hpo.final.significance import wilson_interval
 
@@ -24,8 +24,6 @@ class TestMetrics:
     """scikit-learn's classification report, by class."""
     report_text: str
     """The same, as scikit-learn prints it."""
-    confusion: np.ndarray
-    """(C, C) int64, true classes by row."""
 
 
 def measure(labels: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...]) -> TestMetrics:
@@ -40,5 +38,4 @@ def measure(labels: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...])
         images=len(labels),
         report=classification_report(labels, predicted, output_dict=True, **arguments),
         report_text=classification_report(labels, predicted, digits=3, **arguments),
-        confusion=confusion_matrix(labels, predicted, labels=indices),
     )

@@ -12,8 +12,7 @@ from torchvision.models import get_model_weights
 from trainables.config import PAPER_BACKBONES, Geometry, data_root
 from trainables.errors import InputError
 from trainables.networks.fetch import extract_member, fetch
-
-FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".tar", ".ckpt")
+from trainables.networks.weights import is_safetensors
 
 IMAGENET = Geometry(
     resize=256, crop=224, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
@@ -84,8 +83,8 @@ SIMCLR_DEFAULT = "simclr-imagenet"
 
 
 def is_file_spec(spec: str) -> bool:
-    """Return whether a ``--weights`` value means a file."""
-    return spec.endswith(FILE_SUFFIXES) or "/" in spec
+    """Return whether a ``--weights`` value means a file: it has a slash or a dot, which no published name has."""
+    return "/" in spec or "." in spec
 
 
 def known_architecture(backbone: str) -> str:
@@ -118,6 +117,8 @@ def find_weights(architecture: str, backbone: str, spec: str, data_dir: str | No
     names = get_model_weights(architecture).__members__ if architecture else {}
     wanted = "DEFAULT" if name == "default" else name
     if wanted not in names:
+        if Path(spec).is_file():
+            raise InputError(f"--weights {spec}: {backbone} has no weights of that name; ./{spec} names the file here.")
         raise InputError(
             f"--weights {spec}: no such file, and {backbone} has no weights of that name;"
             f" known are default, none, {', '.join([*names, *_published_for(architecture)])}, or a file's path."
@@ -160,14 +161,16 @@ def embedded_geometry(path: Path) -> Geometry | None:
     Raises:
         InputError: What it carries is none.
     """
-    if path.suffix != ".safetensors":
-        return None
     try:
+        if not is_safetensors(path):
+            return None
         with safe_open(path, "pt") as file:
             stored = (file.metadata() or {}).get(GEOMETRY_KEY)
         return None if stored is None else TypeAdapter(Geometry).validate_python(json.loads(stored))
     except SafetensorError:
         return None  # Reading its tensors says what is wrong with it.
+    except OSError as error:
+        raise InputError(f"--weights {path}: the file cannot be read ({error.strerror}).") from error
     except (ValueError, ValidationError) as error:
         raise InputError(f"--weights {path}: its metadata's {GEOMETRY_KEY!r} is no transform ({error}).") from error
 

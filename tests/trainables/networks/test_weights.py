@@ -1,8 +1,10 @@
 """Weights are fetched once and whole, mapped exactly, and never run code."""
 
+import gzip
 import hashlib
 import http.server
 import pickle
+import re
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -168,7 +170,7 @@ def test_a_pickle_bomb_is_refused_and_does_not_go_off(tmp_path: Path) -> None:
     for name, write in (("bomb.pth", torch.save), ("bomb.pt", lambda bomb, path: path.write_bytes(pickle.dumps(bomb)))):
         write({"state_dict": Bomb()}, tmp_path / name)
 
-        with pytest.raises(InputError, match="refused, for reading it would run code"):
+        with pytest.raises(InputError, match=r"holds no state dict|that torch.save did not write"):
             load_file(tmp_path / name)
 
     assert not (tmp_path / "exploded").exists()
@@ -200,21 +202,77 @@ def test_one_key_too_few_or_too_many_is_no_fit(tmp_path: Path, encoder: dict[str
         backbones.build(ModelConfig(backbone="resnet50", weights=str(path)), 3, data_dir=None, seed=0)
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", b"\x80\x04."])
-def test_a_damaged_file_is_said(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty; bring or download it again"),
+        (b"not weights", "damaged or no weights: it begins with b'not weights'"),
+        (bytes(4096), "it begins with zeros"),
+        (b"\x80\x04.", "damaged or was cut short"),
+        (b"PK\x03\x04cut short", "damaged or was cut short"),
+        (b"\x10\0\0\0\0\0\0\0{not a header   ", "damaged or was cut short"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "`git lfs pull` fetches them"),
+        (b"\n<!DOCTYPE html><html>Sign in", "a web page, not weights"),
+        (b'{"error": "quota"}', "a text in JSON"),
+        (gzip.compress(b"weights"), "a gzip archive; unpack it"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes"),
+        (
+            pickle.dumps({"conv1.weight": [1.0]}),
+            "that torch.save did not write, which holds conv1.weight (list)",
+        ),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_said_whatever_its_name(tmp_path: Path, content: bytes, said: str) -> None:
     for suffix in (".pth", ".safetensors"):
         path = tmp_path / f"damaged{suffix}"
         path.write_bytes(content)
 
-        with pytest.raises(InputError, match="damaged"):
+        with pytest.raises(InputError, match=re.escape(said)):
             load_file(path)
 
 
 def test_a_file_without_a_state_dict_is_said(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "numbers.pth")
 
-    with pytest.raises(InputError, match="holds no state dict"):
+    with pytest.raises(InputError, match=r"holds no state dict.*it holds epoch \(int\)\.$"):
         load_file(tmp_path / "numbers.pth")
+
+
+def test_a_state_dict_under_an_unusual_key_is_named_with_the_fix(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "net\n": {"conv1.weight": torch.zeros(1)}}, tmp_path / "net.pth")
+
+    with pytest.raises(InputError, match=r"epoch \(int\), 'net\\n' \(1 tensors\); write one of them alone") as caught:
+        load_file(tmp_path / "net.pth")
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "encoder.", "other"])
+def test_a_file_without_any_name_of_the_backbone_says_what_it_holds(tmp_path: Path, prefix: str) -> None:
+    state = get_model("resnet18", weights=None).state_dict()
+    path = tmp_path / "state.pth"
+    torch.save({f"{prefix}{key}": value for key, value in state.items()}, path)
+
+    with pytest.raises(InputError) as caught:
+        backbones.build(ModelConfig(backbone="resnet18", weights=str(path)), 3, data_dir=None, seed=0)
+
+    message = str(caught.value)
+    assert f"none of its 122 tensors has a name of it; they are {prefix}conv1.weight, " in message
+    assert "where conv1.weight, bn1.weight" in message
+    assert ("without the prefix" in message) == prefix.endswith(".")
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "weights.PTH", "weights.torch", "weights.v2.safetensors"])
+def test_a_file_of_any_suffix_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / name)
+    torch.save({}, tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+
+    found = published.find_weights("resnet18", "resnet18", name, None)
+
+    assert found.path == tmp_path / name
+    with pytest.raises(InputError, match=r"\./weights names the file here"):
+        published.find_weights("resnet18", "resnet18", "weights", None)
 
 
 def test_a_vits_position_embeddings_are_interpolated(tmp_path: Path) -> None:
