@@ -149,12 +149,13 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Say what would stop a study on this machine, or on a cluster, and how to fix it."""
+    from hpo.addresses import database_url
     from hpo.machines.checkpoints import checked_place
     from hpo.studies.doctor import examine, worst
 
     folder = study_paths.studies_dir(studies_dir)
     place = checkpoints and checked_place(checkpoints)
-    checks = examine(address, data_dir, study_paths.storage_url(folder, storage), folder, place)
+    checks = examine(address, data_dir, database_url(folder, storage), folder, place)
     if as_json:
         print_json({"verdict": worst(checks), "checks": [dataclasses.asdict(check) for check in checks]})
     else:

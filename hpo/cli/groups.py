@@ -19,6 +19,8 @@ from hpo.errors import UsageError
 from trainables.config import DEFAULT_CACHE_BYTES, Augment, HeadKind, Precision
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from hpo.spec import RunOptions, SearchConfig
     from search_spaces import SearchSpace
 
@@ -82,7 +84,21 @@ def parse_duration(text: str) -> float:
     if not text or match is None:
         raise UsageError(f"--timeout {text}: a time such as 90s, 45m, 8h or 1h30m is needed.")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if not total:
+        raise UsageError(f"--timeout {text}: no trial could begin; a time such as 90s, 45m, 8h or 1h30m is needed.")
+    return float(total)
+
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        help="Start no epoch after this time: 90s, 45m, 8h, 1h30m.",
+        parser=parse_duration,
+        metavar="TIME",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +114,25 @@ class Located:
     ] = None
 
     @property
-    def url(self) -> str:
-        """The database's address."""
-        return study_paths.storage_url(study_paths.studies_dir(self.studies_dir), self.storage)
+    def studies(self) -> Path:
+        """The folder of all studies, absolute."""
+        return study_paths.studies_dir(self.studies_dir)
+
+    @property
+    def url(self) -> "URL":
+        """The database's address.
+
+        Raises:
+            UsageError: It is none.
+        """
+        from hpo.addresses import database_url
+
+        return database_url(self.studies, self.storage)
 
     def paths(self, study: str) -> study_paths.StudyPaths:
         """Return where a study's files are."""
         located_by = study_paths.located_by(self.studies_dir, self.storage)
-        return study_paths.StudyPaths(study_paths.studies_dir(self.studies_dir), study, located_by)
+        return study_paths.StudyPaths(self.studies, study, located_by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,15 +211,7 @@ class MachineOptions:
     cpus_per_trial: Annotated[float | None, typer.Option(min=0.1, help="CPUs of each trial.")] = None
     gpus_per_trial: Annotated[float | None, typer.Option(min=0.0, help="GPUs of each trial; may be a share.")] = None
     concurrency: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None
-    timeout_s: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            help="Start no epoch after this time: 90s, 45m, 8h, 1h30m.",
-            parser=parse_duration,
-            metavar="TIME",
-        ),
-    ] = None
+    timeout_s: Timeout = None
     nice: Annotated[
         int, typer.Option(min=0, max=19, help="Niceness of the processes that train; 19 leaves others the CPUs.")
     ] = 0

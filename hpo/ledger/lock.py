@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.errors import HpoError
@@ -24,7 +24,7 @@ WHERE locktype = 'advisory' AND granted
 
 
 @contextmanager
-def only_writer(path: Path, study: str, url: str) -> Iterator[Callable[[], None]]:
+def only_writer(path: Path, study: str, url: str | URL) -> Iterator[Callable[[], None]]:
     """Hold the study's locks: a file's, and the database's where that is PostgreSQL, which other folders may share.
 
     Yields:
@@ -36,7 +36,7 @@ def only_writer(path: Path, study: str, url: str) -> Iterator[Callable[[], None]
         HpoError: Another process holds one of them; the message names it.
     """
     with _file_lock(path, study):
-        if url.startswith("postgresql"):
+        if make_url(url).get_backend_name() == "postgresql":
             with _postgres_lock(url, study) as hold:
                 yield hold
         else:
@@ -60,7 +60,7 @@ def _file_lock(path: Path, study: str) -> Iterator[None]:
 
 
 @contextmanager
-def _postgres_lock(url: str, study: str) -> Iterator[Callable[[], None]]:
+def _postgres_lock(url: str | URL, study: str) -> Iterator[Callable[[], None]]:
     with opening(url):
         engine = create_engine(
             url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args={"application_name": this_process()}

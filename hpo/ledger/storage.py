@@ -5,15 +5,15 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
+from hpo.addresses import shown, sqlite_file
 from hpo.errors import HpoError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -42,24 +42,31 @@ class Stored(Protocol):
         """Raise HpoError where another process has taken over or deleted what is stored."""
 
 
-def connect(url: str, *, must_exist: bool = False) -> BaseStorage:
-    """Open the database at `url`, an SQLAlchemy address.
+def connect(url: str | URL, *, must_exist: bool = False) -> BaseStorage:
+    """Open the database at `url`.
 
     Raises:
         UsageError: `must_exist`, and there is no such SQLite file.
         HpoError: It cannot be opened.
     """
     if must_exist and missing_sqlite_file(url):
-        raise UsageError(f"there are no studies at {url} yet; `hpo run` starts one, --studies-dir looks elsewhere.")
+        raise UsageError(
+            f"there are no studies at {shown(url)} yet; `hpo run` starts one, --studies-dir looks elsewhere."
+        )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sqlite = url.startswith("sqlite:")
-    arguments = {"connect_args": {"timeout": SQLITE_WAIT_S}} if sqlite else {"pool_pre_ping": True}
     with opening(url):
-        return optuna.storages.get_storage(RDBStorage(url, engine_kwargs=arguments))
+        url = make_url(url)
+        sqlite = url.get_backend_name() == "sqlite"
+        if sqlite and "timeout" not in url.query:
+            url = url.update_query_dict({"timeout": str(SQLITE_WAIT_S)})
+        arguments = {} if sqlite else {"pool_pre_ping": True}
+        # SQLAlchemy quotes what it renders, so a question mark in a folder's name stays one.
+        address = url.render_as_string(hide_password=False)
+        return optuna.storages.get_storage(RDBStorage(address, engine_kwargs=arguments))
 
 
 @contextmanager
-def opening(url: str) -> Iterator[None]:
+def opening(url: str | URL) -> Iterator[None]:
     """Name a database that cannot be opened, the reason, and what to do.
 
     Raises:
@@ -67,23 +74,16 @@ def opening(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except ImportError as error:
-        extra = (
-            "; `pip install -e '.[postgres]'` in hpo's folder brings PostgreSQL's driver"
-            if url.startswith("postgresql")
-            else ""
-        )
-        raise HpoError(f"--storage {_shown(url)}: {error}{extra}") from error
     except (StorageInternalError, DBAPIError) as error:
-        raise HpoError(f"--storage {_shown(url)}: the database cannot be opened ({_reason(error)}).") from error
+        raise HpoError(f"--storage {shown(url)}: the database cannot be opened ({_reason(error)}).") from error
     except (ValueError, RuntimeError, ArgumentError) as error:
-        raise HpoError(f"--storage {_shown(url)}: {error}") from error
+        raise HpoError(f"--storage {shown(url)}: {error}") from error
 
 
-def missing_sqlite_file(url: str) -> bool:
+def missing_sqlite_file(url: str | URL) -> bool:
     """Return whether `url` names an SQLite file that is not there."""
-    path = url.removeprefix("sqlite:///")
-    return path != url and not path.startswith("file:") and not Path(path).exists()
+    path = sqlite_file(url)
+    return path is not None and not path.exists()
 
 
 def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
@@ -138,11 +138,3 @@ def _reason(error: Exception) -> str:
     cause = error.__cause__ or error
     text = str(getattr(cause, "orig", None) or cause).strip()
     return text.splitlines()[0] if text else type(cause).__name__
-
-
-def _shown(url: str) -> str:
-    """The address without its password."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url

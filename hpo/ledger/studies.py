@@ -6,7 +6,10 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from sqlalchemy import URL
 
+from hpo.addresses import sqlite_file
 from hpo.errors import HpoError, UsageError
 from hpo.ledger.ledger import KEY, RUN, SPEC, SPLITS, Ledger, stored_spec
 from hpo.ledger.storage import connect, missing_sqlite_file, opening
@@ -15,7 +18,7 @@ from hpo.spec import RunOptions, StudySpec, differences
 logger = logging.getLogger(__name__)
 
 
-def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: dict[str, Any]) -> Ledger:
+def create(url: str | URL, name: str, spec: StudySpec, options: RunOptions, splits: dict[str, Any]) -> Ledger:
     """Create study `name`, or open it where it exists with the same specification.
 
     Raises:
@@ -25,8 +28,7 @@ def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: di
     storage = connect(url)
     with opening(url):
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        # The creation of a study without a specification and without trials was cut short.
-        if SPEC not in study.user_attrs and not study.get_trials(deepcopy=False):
+        if not _is_whole(study):
             study.set_user_attr(KEY, secrets.token_hex(4))
             study.set_user_attr(SPLITS, splits)
             study.set_user_attr(RUN, options.model_dump())
@@ -37,24 +39,47 @@ def create(url: str, name: str, spec: StudySpec, options: RunOptions, splits: di
     return ledger
 
 
-def check(url: str, name: str, spec: StudySpec) -> None:
+def check(url: str | URL, name: str, spec: StudySpec) -> bool:
     """Make sure that study `name` can be created, or exists with the same specification; nothing is written.
 
+    Returns:
+        Whether it exists.
+
     Raises:
-        UsageError: The study exists with another specification; the message names each difference.
+        UsageError: The study exists with another specification, each difference of which the message names, or another
+            program made it.
         HpoError: The database cannot be used.
     """
     if missing_sqlite_file(url):
-        return
+        return False
     storage = connect(url)
     with opening(url):
-        if name in _names(storage):
-            study = optuna.load_study(study_name=name, storage=storage)
-            if SPEC in study.user_attrs or study.get_trials(deepcopy=False):
-                _refuse_another(Ledger(study, storage), spec)
+        if name not in _names(storage):
+            return False
+        study = optuna.load_study(study_name=name, storage=storage)
+        if _is_whole(study):
+            _refuse_another(Ledger(study, storage), spec)
+        return True
 
 
-def recorded_spec(url: str, name: str) -> StudySpec | None:
+def _is_whole(study: optuna.Study) -> bool:
+    """Return whether a study has its specification; if not, its creation was cut short.
+
+    Raises:
+        UsageError: It is another program's.
+    """
+    if SPEC in study.user_attrs:
+        return True
+    begun = set(study.user_attrs) <= {KEY, SPLITS, RUN} and study.directions == [StudyDirection.MAXIMIZE]
+    if not begun or study.get_trials(deepcopy=False):
+        raise UsageError(
+            f"study {study.study_name} is in this database, but was not made by hpo (it carries no specification);"
+            " give this run another --study name."
+        )
+    return False
+
+
+def recorded_spec(url: str | URL, name: str) -> StudySpec | None:
     """Return the specification of study `name`; None: there is no such study yet."""
     if missing_sqlite_file(url):
         return None
@@ -66,7 +91,7 @@ def recorded_spec(url: str, name: str) -> StudySpec | None:
         return stored_spec(study) if SPEC in study.user_attrs else None
 
 
-def open_study(url: str, name: str) -> Ledger:
+def open_study(url: str | URL, name: str) -> Ledger:
     """Open study `name`.
 
     Raises:
@@ -82,7 +107,7 @@ def open_study(url: str, name: str) -> Ledger:
         return _load(storage, name)
 
 
-def list_studies(url: str) -> list[Ledger]:
+def list_studies(url: str | URL) -> list[Ledger]:
     """Return all studies of the database that hpo made, by name; none where there is no database yet."""
     if missing_sqlite_file(url):
         return []
@@ -101,9 +126,50 @@ def _is_readable(study: optuna.Study) -> bool:
         return False
 
 
-def delete(url: str, name: str) -> None:
-    """Delete study `name` and its trials from the database."""
-    optuna.delete_study(study_name=name, storage=connect(url, must_exist=True))
+def delete(url: str | URL, name: str) -> None:
+    """Delete study `name` and its trials from the database.
+
+    Raises:
+        HpoError: The database cannot be used.
+    """
+    storage = connect(url, must_exist=True)
+    with opening(url):
+        optuna.delete_study(study_name=name, storage=storage)
+
+
+def delete_unbegun(url: str | URL, name: str) -> str | None:
+    """Delete study `name` if it has no trial.
+
+    Returns:
+        Its key; None: it had none yet, it is not there, or it has a trial.
+
+    Raises:
+        HpoError: The database cannot be used.
+    """
+    if missing_sqlite_file(url):
+        return None
+    storage = connect(url)
+    with opening(url):
+        if name not in _names(storage):
+            return None
+        study = optuna.load_study(study_name=name, storage=storage)
+        if study.get_trials(deepcopy=False):
+            return None
+        key = study.user_attrs.get(KEY)
+        optuna.delete_study(study_name=name, storage=storage)
+        return key
+
+
+def remove_empty_file(url: str | URL) -> None:
+    """Remove the file of an SQLite database that holds no study, as one that was made for a study that failed.
+
+    Raises:
+        HpoError: It cannot be read, and stays.
+    """
+    path = sqlite_file(url)
+    if path is not None and path.exists() and not (path.stat().st_size and _names(connect(url))):
+        for file in (path, path.with_name(f"{path.name}-journal")):
+            file.unlink(missing_ok=True)
 
 
 def _refuse_another(ledger: Ledger, spec: StudySpec) -> None:

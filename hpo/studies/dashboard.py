@@ -3,6 +3,7 @@
 import logging
 
 from optuna_dashboard import run_server
+from sqlalchemy import URL
 
 from hpo.errors import HpoError
 from hpo.ledger.storage import connect
@@ -10,7 +11,7 @@ from hpo.ledger.storage import connect
 logger = logging.getLogger(__name__)
 
 
-def serve(url: str, host: str, port: int, page: str = "") -> None:
+def serve(url: str | URL, host: str, port: int, page: str = "") -> None:
     """Serve the studies at `url` on HOST:PORT until interrupted; `page` is the one to name to the user.
 
     Raises:

@@ -13,10 +13,11 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 from ray.exceptions import RayError
-from sqlalchemy import NullPool, create_engine, inspect, text
+from sqlalchemy import URL, NullPool, create_engine, inspect, text
 
+from hpo.addresses import shown, sqlite_file
 from hpo.errors import HpoError, UsageError
-from hpo.ledger.storage import missing_sqlite_file, opening
+from hpo.ledger.storage import opening
 from hpo.machines import nodes
 from hpo.machines.checkpoints import try_place
 from hpo.machines.gpus import cards
@@ -52,7 +53,7 @@ class Check:
     """What to do about it; empty where nothing is to be done."""
 
 
-def examine(address: str, data_dir: str | None, url: str, studies: Path, checkpoints: str | None) -> list[Check]:
+def examine(address: str, data_dir: str | None, url: str | URL, studies: Path, checkpoints: str | None) -> list[Check]:
     """Look at this machine, and, unless `address` is ``local``, at each node of that cluster.
 
     `data_dir` None: each machine's own default; `checkpoints` None: each study's own folder, which is not looked at.
@@ -157,15 +158,13 @@ def weights(root: Path) -> Check:
     return Check("weights", "here", "warn", f"none in {folder} yet", "they are downloaded at their first use")
 
 
-def database(url: str, studies: Path) -> Check:
+def database(url: str | URL, studies: Path) -> Check:
     """See whether the database opens and can be written to; one that is not there yet is not made."""
-    if missing_sqlite_file(url):
-        folder = Path(url.removeprefix("sqlite:///")).absolute().parent
-        if not folder.exists() and folder != studies:
-            return Check("database", "here", "fail", f"{folder}, its folder, is not there", f"mkdir -p {folder}")
-        return Check("database", "here", "pass", f"{url} will be created")
     try:
         with opening(url):
+            file = sqlite_file(url)
+            if file is not None and not file.exists():
+                return _new_database(shown(url), file.absolute().parent, studies)
             engine = create_engine(url, poolclass=NullPool)
             with engine.connect() as connection:
                 if engine.dialect.name == "sqlite":
@@ -179,7 +178,13 @@ def database(url: str, studies: Path) -> Check:
     except HpoError as error:
         return Check("database", "here", "fail", str(error).rstrip("."), "fix it, or name another with --storage")
     kind = "holds studies" if "studies" in tables else "empty"
-    return Check("database", "here", "pass", f"{engine.url.render_as_string()} opens, {kind}")
+    return Check("database", "here", "pass", f"{shown(url)} opens, {kind}")
+
+
+def _new_database(url: str, folder: Path, studies: Path) -> Check:
+    if not folder.exists() and folder != studies:
+        return Check("database", "here", "fail", f"{folder}, its folder, is not there", f"mkdir -p {folder}")
+    return Check("database", "here", "pass", f"{url} will be created")
 
 
 def place(uri: str) -> Check:
