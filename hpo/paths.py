@@ -1,7 +1,6 @@
 """Where a study's files lie: names under ``studies/STUDY/`` and the database beside them."""
 
 import os
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +17,12 @@ def studies_dir(option: Path | None) -> Path:
     return (option or Path(os.environ.get("HPO_STUDIES_DIR") or "studies")).expanduser().absolute()
 
 
-def storage_url(studies: Path, storage: str | None) -> str:
-    """Return the address of the ledger's database: `storage`, else SQLite's ``optuna.db`` among the studies."""
-    return storage or f"sqlite:///{studies / 'optuna.db'}"
-
-
 def located_by(studies_dir: Path | None, storage: str | None) -> tuple[str, ...]:
     """Return the options, as they were given, that say where studies lie; a password in them is masked."""
-    hidden = storage and re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", storage)
-    options = {"--studies-dir": studies_dir, "--storage": hidden}
+    # SQLAlchemy is not imported before a command needs it.
+    from hpo.addresses import shown
+
+    options = {"--studies-dir": studies_dir, "--storage": storage and shown(storage)}
     return tuple(word for name, value in options.items() if value is not None for word in (name, str(value)))
 
 
@@ -36,14 +32,14 @@ def check_study_name(name: str) -> str:
     Raises:
         UsageError: It is empty, hidden, too long, or holds a slash or a character that cannot be printed.
     """
-    if not name or name.startswith((".", "-")) or len(name.encode()) > _LONGEST_NAME:
-        raise UsageError(
-            f"--study {name!r}: a name of 1 to {_LONGEST_NAME} bytes that starts with neither '.' nor '-' is needed."
-        )
     if not name.isprintable() or "/" in name or "\\" in name:
         raise UsageError(
-            f"--study {name!r}: a study's name is a folder's name too, so it may hold anything printable"
-            " but slashes and backslashes."
+            f"study {name!r}: a study's name is a folder's name too, so it may hold anything printable"
+            " but slashes and backslashes; give it another."
+        )
+    if not name or name.startswith((".", "-")) or len(name.encode()) > _LONGEST_NAME:
+        raise UsageError(
+            f"study {name!r}: a name of 1 to {_LONGEST_NAME} bytes that starts with neither '.' nor '-' is needed."
         )
     return name
 
@@ -74,12 +70,20 @@ def _as_name(backbone: str) -> str:
 
 @dataclass(frozen=True)
 class StudyPaths:
-    """The files of one study."""
+    """The files of one study.
+
+    Raises:
+        UsageError: The name, which may come from the command line or a database, is none for a folder.
+    """
 
     studies: Path
     name: str
     located_by: tuple[str, ...] = ()
     """The options that a command needs to find the study."""
+
+    def __post_init__(self) -> None:
+        """Let no name lead out of the studies folder."""
+        check_study_name(self.name)
 
     @property
     def folder(self) -> Path:
@@ -115,6 +119,18 @@ class StudyPaths:
     def report(self) -> Path:
         """Pictures of the study."""
         return self.folder / "report"
+
+    @property
+    def marker(self) -> Path:
+        """Holds the key of the study that the folder belongs to, whatever a study is called later."""
+        return self.folder / ".study"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """All that may be written below the folder but the lock and the marker; what else is there is the user's."""
+        unfinished = (self.folder / ".final-new", self.folder / ".final-old")
+        files = (self.best, self.trials, self.splits)
+        return (*files, self.checkpoints, self.final, self.report, self.scratch, *unfinished)
 
     @property
     def lock(self) -> Path:

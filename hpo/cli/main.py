@@ -20,6 +20,7 @@ from hpo.cli.groups import (
     MachineOptions,
     ModelOptions,
     SearchOptions,
+    Timeout,
     grouped,
 )
 from hpo.cli.output import conclude, console, print_json
@@ -113,6 +114,7 @@ def resume(
     *,
     study: Annotated[list[str], typer.Argument(metavar="STUDY...")],
     trials: Annotated[int | None, typer.Option(min=1, help="A higher target, for each.")] = None,
+    timeout_s: Timeout = None,
     address: NewAddress = None,
     located: Located,
     as_json: AsJson = False,
@@ -121,7 +123,8 @@ def resume(
     from hpo.studies import lifecycle
 
     studies = [located.paths(name) for name in dict.fromkeys(study)]
-    conclude(lifecycle.resume(studies, located.url, trials=trials, address=address), as_json)
+    ended = lifecycle.resume(studies, located.url, trials=trials, address=address, timeout_s=timeout_s)
+    conclude(ended, as_json)
 
 
 @app.command()
@@ -146,7 +149,7 @@ def status(
         elif studies:
             tables.show_studies([summary(one) for one in studies], screen)
         else:
-            logger.info("no studies in %s yet; `hpo run` starts one", located.paths("-").studies)
+            logger.info("no studies in %s yet; `hpo run` starts one", located.studies)
         return
     ledger = open_study(url, study)
     if as_json:

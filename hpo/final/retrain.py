@@ -76,9 +76,7 @@ def nothing_to_retrain(ledger: Ledger) -> HpoError:
     """Return why a study has no trial that could be retrained."""
     errors = [record.error for record in ledger.records() if record.error is not None]
     if errors:
-        return HpoError(
-            f"study {ledger.name} has nothing to retrain: {len(errors)} trials failed, the last with {errors[-1]}"
-        )
+        return HpoError(f"study {ledger.name} has no result: {len(errors)} trials failed, the last with {errors[-1]}")
     return HpoError(f"study {ledger.name} has no finished trial to retrain yet; `hpo resume` continues it.")
 
 

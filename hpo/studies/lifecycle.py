@@ -1,33 +1,32 @@
 """Studies from their specifications to their summaries: create or open them, run their trials, retrain the best."""
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from hpo.errors import HpoError, UsageError
+from sqlalchemy import URL
+
+from hpo.errors import HpoError, InterruptedStudy, UsageError
 from hpo.final.retrain import begin_retrain, finish_retrains, needs_retrain, nothing_to_retrain
 from hpo.interrupts import Interruption, stoppable
 from hpo.ledger import studies as ledgers
 from hpo.ledger.lock import only_writer
 from hpo.ledger.records import count_states
-from hpo.ledger.storage import missing_sqlite_file
 from hpo.machines.checkpoints import forget_checkpoints
 from hpo.machines.placement import Placement, place
 from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths, command
 from hpo.spec import NewStudy, RetrainOn, RunOptions
 from hpo.studies.export import replace_text, write_study_files
-from hpo.studies.owner import owned, remove_if_unused
+from hpo.studies.owner import claim, leaving_nothing_unused, owned, remove_files
 from hpo.studies.readiness import OpenStudy, make_ready, modules_of, verify
 from hpo.tune.trials import StudyRun
 from hpo.tune.tuner import run_trials
 from hpo.views.progress import Screen
-from hpo.views.summary import summarise
+from hpo.views.summary import duration, summarise
 
 logger = logging.getLogger(__name__)
 
@@ -51,38 +50,48 @@ class Ended:
     """Why the others did not."""
 
 
-def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str) -> Ended:
+def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str | URL) -> Ended:
     """Run new studies, or continue those of that name and specification.
 
     Raises:
         UsageError: A study of that name has another specification; none was created.
         InterruptedStudy: The user stopped it.
     """
-    is_first = missing_sqlite_file(url)
-    for new, paths in asked:
-        ledgers.check(url, paths.name, new.spec)
-    try:
-        with ExitStack() as locks:
-            opened = []
+    existed = {paths.name for new, paths in asked if ledgers.check(url, paths.name, new.spec)}
+    with leaving_nothing_unused([paths for _, paths in asked], url), ExitStack() as locks:
+        opened: list[OpenStudy] = []
+        locked: list[StudyPaths] = []
+        try:
             for new, paths in asked:
-                paths.folder.mkdir(parents=True, exist_ok=True)
                 hold = locks.enter_context(only_writer(paths.lock, paths.name, url))
+                locked.append(paths)
                 ledger = ledgers.create(url, paths.name, new.spec, options, new.splits)
                 ledger.own(hold)
-                replace_text(paths.splits, new.listing)
                 opened.append(OpenStudy(ledger, options, paths))
-            try:
-                return _go(opened)
-            except UsageError:
-                _forget_unbegun(opened, url, is_first)
+                _claim(opened[-1], is_new=paths.name not in existed)
+                replace_text(paths.splits, new.listing)
+            ended = _go(opened)
+        except BaseException as error:
+            if any(one.ledger.n_trials for one in opened):
                 raise
-    finally:
-        for _, paths in asked:
-            remove_if_unused(paths)
+            _forget([paths for paths in locked if paths.name not in existed], url)
+            if isinstance(error, InterruptedStudy) and not existed:
+                raise InterruptedStudy("stopped before the first trial: nothing was kept") from error
+            raise
+        kept = {*existed, *(summary["study"] for summary in ended.summaries)}
+        _forget([one.paths for one in opened if one.ledger.name not in kept and not one.ledger.n_trials], url)
+        return ended
 
 
-def resume(studies: Sequence[StudyPaths], url: str, *, trials: int | None, address: str | None) -> Ended:
-    """Continue studies as they were run last, with a higher target or another address where these are given.
+def resume(
+    studies: Sequence[StudyPaths],
+    url: str | URL,
+    *,
+    trials: int | None,
+    address: str | None,
+    timeout_s: float | None = None,
+) -> Ended:
+    """Continue studies as they were run last, with a higher target, another address or time where these are given.
 
     Raises:
         UsageError: `trials` is lower than what a study has, or the studies were run in different ways.
@@ -92,7 +101,8 @@ def resume(studies: Sequence[StudyPaths], url: str, *, trials: int | None, addre
         opened = []
         for paths in studies:
             ledger = locks.enter_context(owned(paths, url))
-            opened.append(OpenStudy(ledger, _changed(ledger.run_options, trials=trials, address=address), paths))
+            options = _changed(ledger.run_options, trials=trials, address=address, timeout_s=timeout_s)
+            opened.append(OpenStudy(ledger, options, paths))
         for one in opened:
             _refuse_to_mix(opened[0], one)
             if trials is not None and trials < one.ledger.n_trials:
@@ -104,10 +114,13 @@ def resume(studies: Sequence[StudyPaths], url: str, *, trials: int | None, addre
                 verify(one.configs[0], one.options)
         for one in opened:
             one.ledger.run_options = one.options
+            _claim(one, is_new=False)
         return _go(opened)
 
 
-def retrain_again(paths: StudyPaths, url: str, *, seeds: int, top: int, on: RetrainOn, address: str | None) -> Ended:
+def retrain_again(
+    paths: StudyPaths, url: str | URL, *, seeds: int, top: int, on: RetrainOn, address: str | None
+) -> Ended:
     """Retrain a study's best configuration once more.
 
     Raises:
@@ -139,6 +152,17 @@ def _go(opened: Sequence[OpenStudy]) -> Ended:
         with _running(todo, command("resume", [one.paths for one in todo])) as (runs, placement, interruption):
             failures = run_trials(runs, placement, interruption)
             _conclude([run for run in runs if run.ledger.name not in failures], failures, interruption)
+    for one in opened:
+        records = one.ledger.records()
+        if records and all(record.state == "FAIL" for record in records):
+            failures.setdefault(one.ledger.name, nothing_to_retrain(one.ledger))
+    late = [one for one in todo if one.ledger.name not in failures and _is_unfinished(one)]
+    if late:
+        logger.warning(
+            "time is up (--timeout, %s); continue with: %s",
+            duration(late[0].options.timeout_s or 0.0),
+            command("resume", [one.paths for one in late]),
+        )
     sound = [one.ledger for one in opened if one.ledger.name not in failures]
     return Ended([summarise(ledger, time.monotonic() - begun) for ledger in sound], list(failures.values()))
 
@@ -150,26 +174,25 @@ def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interrupt
         records = run.ledger.records()
         forget_checkpoints(run.checkpoints, frozenset(one.number for one in records if one.state == "RUNNING"))
         write_study_files(run.ledger, run.paths)
-        if not run.options.retrain:
-            continue
-        if needs_retrain(run.ledger):
+        if run.options.retrain and needs_retrain(run.ledger):
             retrainings.append(begin_retrain(run, place(run.options, nodes())))
-        elif run.ledger.final is None and any(one.state != "RUNNING" for one in records):
-            # If the time ended before any trial did, there is nothing to retrain, which is no failure.
-            failures[run.ledger.name] = nothing_to_retrain(run.ledger)
     finish_retrains(retrainings, interruption.check)
     failures |= {one.run.ledger.name: one.failure for one in retrainings if one.failure is not None}
 
 
 @contextmanager
 def _running(opened: Sequence[OpenStudy], command: str) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
-    """Start Ray, make every node ready and show the studies; `command` continues them after an interruption."""
+    """Start Ray, make every node ready and show the studies; `command` continues them after an interruption.
+
+    Raises:
+        HpoError: A disk is full or gone, a file cannot be read or written.
+    """
     options = opened[0].options
     modules = modules_of([one.ledger.spec.model.backbone for one in opened])
     with stoppable(command) as interruption, ray_session(options.address, modules):
         placement = place(options, nodes())
         ready = make_ready(opened, placement)
-        with Screen() as screen:
+        with Screen() as screen, _continued_by(command, opened):
             runs = [
                 StudyRun(
                     one.ledger,
@@ -182,6 +205,23 @@ def _running(opened: Sequence[OpenStudy], command: str) -> Iterator[tuple[list[S
                 for one, found in zip(opened, ready, strict=True)
             ]
             yield runs, placement, interruption
+
+
+@contextmanager
+def _continued_by(command: str, opened: Sequence[OpenStudy]) -> Iterator[None]:
+    """Say of what this machine's system refuses which command continues once that is fixed."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        again = f"; fix that, then continue with: {command}" if any(one.ledger.n_trials for one in opened) else ""
+        raise HpoError(f"{what}{again}") from error
+
+
+def _claim(one: OpenStudy, *, is_new: bool) -> None:
+    aside = claim(one.paths, one.ledger.key, is_new=is_new)
+    if aside is not None:
+        logger.warning("study %s: another study of that name left files, which are now in %s", one.ledger.name, aside)
 
 
 def _changed(options: RunOptions, **changes: Any) -> RunOptions:
@@ -211,13 +251,11 @@ def _is_unfinished(one: OpenStudy) -> bool:
     return one.ledger.n_trials < one.options.trials or count_states(one.ledger.records())["RUNNING"] > 0
 
 
-def _forget_unbegun(opened: Sequence[OpenStudy], url: str, is_first: bool) -> None:
-    """Remove studies that could not begin because of the user's input, and a database made for them alone."""
-    unbegun = [one for one in opened if not one.ledger.n_trials]
-    for one in unbegun:
-        ledgers.delete(url, one.ledger.name)
-        shutil.rmtree(one.paths.folder)
-    if is_first and len(unbegun) == len(opened):
-        Path(url.removeprefix("sqlite:///")).unlink(missing_ok=True)
-        with suppress(OSError):
-            opened[0].paths.studies.rmdir()
+def _forget(studies: Sequence[StudyPaths], url: str | URL) -> None:
+    """Remove studies that this run created, and that have no trial."""
+    for paths in studies:
+        # A database that cannot be used keeps it, and is the error that is being reported.
+        with suppress(HpoError):
+            key = ledgers.delete_unbegun(url, paths.name)
+            if key is not None:
+                remove_files(paths, key)

@@ -84,6 +84,29 @@ def test_a_batch_that_does_not_fit_is_split_and_the_size_remembered(faulty: tupl
     assert "held-out test accuracy" in out
 
 
+def test_a_disk_that_goes_away_counts_against_no_trial(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, SHORT)
+    mark = tmp_path / "data" / "unplugged"
+    asked = shell.asked(
+        *("--no-asha", "--no-retrain", "--concurrency", "1", "--max-failures", "0"),
+        trials=2,
+        backbone="tests.failing_backbones:unplugged",
+    )
+
+    _, late = shell.hpo(*asked, "--timeout", "1s")
+    mark.touch()
+    _, stopped = shell.hpo("resume", "tiny", "--timeout", "1h", code=1)
+    states = [(trial.state.name, len(trial.intermediate_values)) for trial in shell.trials()]
+    mark.unlink()
+    out, _ = shell.hpo("resume", "tiny")
+
+    assert "time is up (--timeout, 1 s); continue with: hpo resume tiny" in late
+    assert stopped.splitlines()[-1] == (f"error: {mark}: Input/output error; fix that; continue with: hpo resume tiny")
+    # The epoch after which time was up comes from the checkpoint.
+    assert states == [("RUNNING", 1)]
+    assert "study tiny: 2 COMPLETE" in out
+
+
 def interrupted_after_a_checkpoint(shell: Shell) -> list[Path]:
     process = shell.start(*shell.asked("--no-asha", "--no-retrain", "--concurrency", "1", trials=2))
     folder = shell.folder / "studies" / "tiny" / "checkpoints"

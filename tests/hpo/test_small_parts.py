@@ -115,10 +115,14 @@ def test_no_study_name_leaves_the_studies_folder(name: str, tmp_path: Path) -> N
     assert folder.resolve().parent == tmp_path.resolve()
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "-flag", "new\nline", "x" * 200, "back\\slash"])
+@pytest.mark.parametrize(
+    "name", ["a/b", "..", "", ".hidden", "-flag", "new\nline", "x" * 200, "back\\slash", "\udcff", "/abs"]
+)
 def test_a_study_name_that_is_no_folder_name_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="--study"):
+    with pytest.raises(UsageError, match=r"^study "):
         check_study_name(name)
+    with pytest.raises(UsageError, match=r"^study "):
+        StudyPaths(Path("/x"), name)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("45m", 2700), ("8h", 28800), ("1h30m", 5400), ("20", 20)])
@@ -126,7 +130,7 @@ def test_durations_are_read(text: str, seconds: int) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "1x", "-5s", "1.5h"])
+@pytest.mark.parametrize("text", ["", "soon", "1x", "-5s", "1.5h", "0s"])
 def test_a_wrong_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="90s, 45m, 8h or 1h30m"):
         parse_duration(text)
