@@ -17,7 +17,7 @@ from sqlalchemy import URL, NullPool, create_engine, inspect, text
 
 from hpo.addresses import shown, sqlite_file
 from hpo.errors import HpoError, UsageError
-from hpo.ledger.storage import missing_sqlite_file, opening
+from hpo.ledger.storage import opening
 from hpo.machines import nodes
 from hpo.machines.checkpoints import try_place
 from hpo.machines.gpus import cards
@@ -183,14 +183,11 @@ def weights(root: Path) -> Check:
 
 def database(url: str | URL, studies: Path) -> Check:
     """See whether the database opens and can be written to; one that is not there yet is not made."""
-    file = sqlite_file(url)
-    if file is not None and missing_sqlite_file(url):
-        folder = file.absolute().parent
-        if not folder.exists() and folder != studies:
-            return Check("database", "here", "fail", f"{folder}, its folder, is not there", f"mkdir -p {folder}")
-        return Check("database", "here", "pass", f"{shown(url)} will be created")
     try:
         with opening(url):
+            file = sqlite_file(url)
+            if file is not None and not file.exists():
+                return _new_database(shown(url), file.absolute().parent, studies)
             engine = create_engine(url, poolclass=NullPool)
             with engine.connect() as connection:
                 if engine.dialect.name == "sqlite":
@@ -205,6 +202,12 @@ def database(url: str | URL, studies: Path) -> Check:
         return Check("database", "here", "fail", str(error).rstrip("."), "fix it, or name another with --storage")
     kind = "holds studies" if "studies" in tables else "empty"
     return Check("database", "here", "pass", f"{shown(url)} opens, {kind}")
+
+
+def _new_database(url: str, folder: Path, studies: Path) -> Check:
+    if not folder.exists() and folder != studies:
+        return Check("database", "here", "fail", f"{folder}, its folder, is not there", f"mkdir -p {folder}")
+    return Check("database", "here", "pass", f"{url} will be created")
 
 
 def place(uri: str) -> Check:
