@@ -17,7 +17,9 @@ def main() -> NoReturn:
     try:
         command_line()
     except SystemExit as end:
-        # All is done but for Python's own last steps, which print a traceback of what interrupts them.
+        # All is done but for Python's own last steps, which print a traceback of what interrupts them, and of packages
+        # whose import was interrupted.
+        sys.unraisablehook = lambda _: None
         _exit_at_a_signal(end.code if isinstance(end.code, int) else 1, b"")
         raise
 

@@ -69,7 +69,8 @@ def lies_in(path: Path, places: set[str]) -> bool:
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_a_room_imports_lower_rooms_alone(path: Path) -> None:
-    room = path.parent.as_posix()
+    # The command's first steps, which belong to the command line, must lie where ``python -m hpo`` looks.
+    room = "hpo/cli" if path.name == "__main__.py" else path.parent.as_posix()
     used = {other.parent.as_posix() for other in modules_used(path)} - {room}
 
     assert not {other for other in used if layer(other) <= layer(room)}

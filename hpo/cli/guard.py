@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,24 @@ class Aside(logging.Handler):
             self.count += 1
             self.keep(f"{record.name}: {record.getMessage()}\n")
 
+    def catch(self) -> None:
+        """Keep, too, what would appear on the terminal by itself: warnings, and errors that reach nobody."""
+        logging.captureWarnings(True)
+
+        def ignored(unraisable: Any) -> None:
+            self._error(unraisable.exc_value)
+
+        def in_thread(failed: Any) -> None:
+            self._error(failed.exc_value)
+
+        sys.unraisablehook = ignored
+        threading.excepthook = in_thread
+
+    def _error(self, error: BaseException | None) -> None:
+        if error is not None:
+            self.count += 1
+            self.keep("".join(traceback.format_exception(error)))
+
     def keep(self, text: str) -> str:
         """Add `text` to the file and return where it is, in words."""
         try:
@@ -91,8 +110,11 @@ def guarded(command: Callable[[], Any], aside: Aside, *, debug: bool) -> int:
 def _outcome(command: Callable[[], Any], aside: Aside, debug: bool) -> tuple[int, str]:
     """Return the exit code and the last words; none where there is nothing to say."""
     try:
-        with stoppable():
+        with stoppable() as interruption:
             code = command()
+            if code == 130:
+                # So typer returns where a KeyboardInterrupt reached it.
+                interruption.check()
             sys.stdout.flush()
         return (code if isinstance(code, int) else 0), ""
     except SystemExit as end:

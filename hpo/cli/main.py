@@ -305,7 +305,8 @@ def _configure_logging(debug: bool) -> Aside:
     shown.addFilter(lambda record: debug or is_own(record))
     level = logging.DEBUG if debug else logging.WARNING
     logging.basicConfig(format="%(message)s", handlers=[shown, aside], level=level)
-    logging.captureWarnings(aside in logging.getLogger().handlers)
+    if aside in logging.getLogger().handlers:
+        aside.catch()
     for name in ("hpo", "trainables", "search_spaces"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
     return aside

@@ -101,6 +101,7 @@ def test_what_is_refused_after_ray_has_started_leaves_nothing_either(folder: Pat
         (("--val-fraction", "1.5"), "--val-fraction must lie between 0 and 1"),
         (("--checkpoints", "nosuch://bucket"), "--checkpoints nosuch://bucket: Protocol not known: nosuch"),
         (("--nonsense",), "No such option"),
+        (("--seed", str(2**63)), "'--seed'"),
     ],
 )
 def test_a_wrong_option_is_refused(fails: Fails, arguments: tuple[str, ...], said: str) -> None:
@@ -115,6 +116,14 @@ def test_an_impossible_range_names_file_and_key(fails: Fails, folder: Path) -> N
 
     assert f"{space}: parameters.learning_rate: low <= high must hold, but low=0.1, high=0.001" in message
     assert f"{space}: parameters.freeze_mode: missing" in message
+
+
+def test_a_batch_of_one_is_refused_where_batch_norm_trains(fails: Fails, folder: Path) -> None:
+    space = folder.parent / "space.toml"
+    space.write_text("[parameters]\nlearning_rate = 1e-3\nepochs = 5\nbatch_size = {low = 1, high = 8}\n", "utf-8")
+    space.write_text(space.read_text("utf-8") + 'freeze_mode = "none"\n', "utf-8")
+
+    assert "batch_size = 1 with freeze_mode 'none': batch norm" in fails(*RUN, "--space", str(space))
 
 
 def test_a_class_with_one_image_is_named(fails: Fails, photo_folder: Path) -> None:

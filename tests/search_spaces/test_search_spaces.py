@@ -208,3 +208,34 @@ def test_a_file_that_only_enqueues_takes_the_backbones_parameters(tmp_path: Path
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="No such file"):
         search_spaces.load(tmp_path / "none.toml", search_spaces.builtin("vgg", "default"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_file_with_a_byte_order_mark_is_read(encoding: str, line_end: str, tmp_path: Path) -> None:
+    text = 'learning_rate = 1e-3 # é\nbatch_size = 4\nepochs = 1\nfreeze_mode = "none"\n'
+    path = tmp_path / "space.toml"
+    path.write_bytes(f"[parameters]\n{text}".replace("\n", line_end).encode(encoding))
+
+    space = search_spaces.load(path, search_spaces.builtin("vgg", "default"))
+
+    assert space.smallest_batch("none") == 4
+
+
+def test_the_smallest_batch_depends_on_the_freeze_mode() -> None:
+    space = search_spaces.from_dict(
+        {
+            "parameters": {
+                "learning_rate": 1e-3,
+                "batch_size": [
+                    {"low": 1, "high": 8, "when": {"freeze_mode": "backbone"}},
+                    {"low": 2, "high": 8, "when": {"freeze_mode": ["none", "partial"]}},
+                ],
+                "epochs": 1,
+                "freeze_mode": {"choices": ["none", "partial", "backbone"]},
+            }
+        },
+        "here",
+    )
+
+    assert [space.smallest_batch(mode) for mode in ("none", "partial", "backbone")] == [2, 2, 1]

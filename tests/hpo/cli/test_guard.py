@@ -179,24 +179,57 @@ def test_the_version_is_shown_by_python_m_too(arguments: tuple[str, ...]) -> Non
     assert hpo(*arguments).stdout.startswith(b"hpo ")
 
 
-def test_a_name_that_the_terminal_lacks_is_shown_escaped(tmp_path: Path) -> None:
-    done = hpo("status", "研究", PYTHONIOENCODING="ascii", HPO_STUDIES_DIR=str(tmp_path / "猫"))
+@pytest.mark.parametrize(
+    ("name", "encoding", "shown"), [("猫", "ascii", b"\\u732b"), (os.fsdecode(b"\xff"), "utf-8", b"\\udcff")]
+)
+def test_a_name_that_the_terminal_lacks_or_that_is_no_text_is_shown_escaped(
+    name: str, encoding: str, shown: bytes, tmp_path: Path
+) -> None:
+    done = hpo("status", "ghost", PYTHONIOENCODING=encoding, HPO_STUDIES_DIR=str(tmp_path / name))
 
     assert done.returncode == 2
     assert done.stderr.startswith(b"error: ")
-    assert b"\\u732b" in done.stderr
+    assert shown in done.stderr
 
 
-def test_a_file_name_that_is_no_text_can_be_said(tmp_path: Path) -> None:
-    space = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.toml")
-
-    done = shell(
-        f'"{sys.executable}" -m hpo run --backbone resnet18 --trials 1 --space "$SPACE"',
-        SPACE=space,
+def test_what_a_thread_or_a_finaliser_raises_is_kept_and_not_shown(tmp_path: Path) -> None:
+    script = (
+        "import sys, threading\n"
+        "from hpo.cli.guard import Aside\n"
+        "class Bad:\n"
+        "    def __del__(self): raise ValueError('of a finaliser')\n"
+        "def fail(): raise ValueError('of a thread')\n"
+        "aside = Aside()\n"
+        "aside.catch()\n"
+        "Bad()\n"
+        "thread = threading.Thread(target=fail); thread.start(); thread.join()\n"
+        "print(aside.count)\n"
     )
 
-    assert done.returncode == 2
-    assert b"\\udcff.toml: cannot be read" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr) == (b"2\n", b"")
+    (kept,) = tmp_path.iterdir()
+    assert "of a finaliser" in kept.read_text("utf-8")
+    assert "of a thread" in kept.read_text("utf-8")
+
+
+def test_a_command_that_typer_ends_for_an_interruption_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(10)
+        except KeyboardInterrupt:
+            return 130
+        return 0
+
+    assert guarded(command, Aside(), debug=False) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_folder_here_stands_in_for_no_package(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from hpo.views.tables import final_lines, show_comparison, show_study
+from hpo.ledger.records import State
+from hpo.views.summary import StudySummary
+from hpo.views.tables import final_lines, show_comparison, show_studies, show_study
 from tests.makers import moved_trial
 
 
@@ -58,3 +61,18 @@ def test_the_last_lines_say_what_can_be_concluded() -> None:
         "its trial's validation accuracy was 0.0200 above that, within chance (95 % interval -0.0100 to +0.0500)",
         "2 of 9 other trials are tied with it on validation: 3, 7 (McNemar's test on the same images, p >= 0.05)",
     ]
+
+
+@pytest.mark.parametrize("name", ["pets", "a-study-" * 12, "犬の研究" * 9])
+def test_names_stay_whole_on_a_narrow_screen(name: str) -> None:
+    shown, compared = io.StringIO(), io.StringIO()
+    states: dict[State, int] = {"COMPLETE": 12, "PRUNED": 30, "FAIL": 0, "RUNNING": 2}
+    one = StudySummary(name, "torchvision:efficientnet_v2_s", "imagefolder:/a/b/c", states, 50, 0.9312, 0.9, 3700.0)
+
+    show_studies([one], Console(file=shown, width=80))
+    show_comparison([summary(name, 0.95, 0.93)], Console(file=compared, width=40))
+
+    for cell in (name, "torchvision:efficientnet_v2_s", "0.9312"):
+        assert cell in shown.getvalue()
+    for cell in (name, "resnet18", "0.9200 to 0.9400"):
+        assert cell in compared.getvalue()

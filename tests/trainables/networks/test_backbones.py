@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from trainables.config import FREEZE_MODES, PAPER_BACKBONES, FreezeMode, HeadKin
 from trainables.errors import InputError
 from trainables.networks import backbones, freeze
 from trainables.networks.backbones import Network
-from trainables.networks.identity import geometry_of
+from trainables.networks.identity import geometry_of, user_module
 
 SMALLEST = {"inception": 75, "vit": 32}
 FAMILIES = [
@@ -226,3 +227,35 @@ def test_a_backbone_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for function, said in (("flat", "must give (2, D) features"), ("number", "must return a torch.nn.Module")):
         with pytest.raises(InputError, match=said.replace("(", r"\(").replace(")", r"\)")):
             backbones.build(ModelConfig(backbone=f"own_backbones:{function}"), 3, data_dir=None, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "refused"),
+    [
+        ("resnet18", {"none", "partial"}),
+        ("torchvision:mobilenet_v3_small", {"none", "partial"}),
+        ("torchvision:squeezenet1_1", set()),
+        ("tests.tiny_backbone:tiny", {"none"}),
+    ],
+)
+def test_batch_norm_that_trains_refuses_a_batch_of_one(backbone: str, refused: set[FreezeMode]) -> None:
+    weights = "default" if backbone.startswith("tests") else "none"
+    network = backbones.check(ModelConfig(backbone=backbone, weights=weights), None)
+
+    for mode in refused:
+        with pytest.raises(InputError, match="give batches of 2 and more"):
+            freeze.check_batch_of_one(network, mode)
+    for mode in set(FREEZE_MODES) - refused:
+        freeze.check_batch_of_one(network, mode)
+
+
+def test_a_module_of_the_working_directory_is_found_and_shadows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "own_network_here.py").write_text("import json, torch\nmake = torch.nn.Flatten\n", "utf-8")
+    (tmp_path / "json.py").write_text("raise RuntimeError('the file here was imported')", "utf-8")
+    monkeypatch.delitem(sys.modules, "json")
+
+    assert isinstance(user_module("own_network_here:make"), nn.Flatten)
