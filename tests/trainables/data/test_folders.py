@@ -348,6 +348,7 @@ def test_any_tree_is_listed_as_specified_or_refused(table: dict[str, Any], tmp_p
     for remove_duplicates in (False, True):
         # Whatever else is raised fails the test.
         with suppress(InputError, UsageError):
-            known = readable(identified(deduplicated(data, options) if remove_duplicates else data, options), SMALL, options, skip_bad=True)
+            chosen = deduplicated(data, options) if remove_duplicates else data
+            known = readable(identified(chosen, options), SMALL, options, skip_bad=True)
             divided = split(training_images(known), known)
             assert not set(divided.train) & set(divided.validation)
