@@ -38,6 +38,7 @@ chaos: .venv/.installed
 # the study.
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks.driver
+	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.precision
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.placement

@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.start [--images 20000] [--folder DIR]``: `new_study` on ten class folders of 32-px JPEGs, from
 the check of the options to the specification, first with nothing stored, then again with the images decoded. The
-figures are seconds and their ratio to one plain decoding of all images with torchvision's transform, in the same run,
-so that they compare across machines and with another checkout. ``--folder`` keeps the images for the next checkout.
+figures are seconds of CPU, which other programs disturb little, and their ratio to one plain decoding of all images
+with torchvision's transform, in the same run, so that they compare across machines and with another checkout.
+``--folder`` keeps the images for the next checkout.
 """
 
 import argparse
@@ -67,10 +68,10 @@ def begin(root: Path, data_dir: Path) -> None:
 
 
 def seconds(work: Callable[[], None]) -> float:
-    """Return how long `work` takes."""
-    begun = time.perf_counter()
+    """Return the CPU time that `work` takes, of all threads."""
+    begun = time.process_time()
     work()
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def main() -> None:

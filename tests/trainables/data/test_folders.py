@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
@@ -195,6 +196,31 @@ def test_links_are_followed_as_torchvision_does_and_loops_end(tmp_path: Path) ->
     assert np.bincount(found.part("train").labels).tolist() == [8, 4]
     assert [path.name for path in found.dangling] == ["gone.png", "itself"]
     assert found.left_out == {"links to a folder that they are in": 1}
+
+
+@pytest.mark.parametrize("closed", ["", "cat", "cat/deeper"])
+def test_a_folder_that_cannot_be_read_is_named(closed: str) -> None:
+    # Pytest's own folders are closed to the other user, whom root must become to be refused anything.
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        data = tree(Path(root), "", "cat/deeper")
+        (Path(root) / closed).chmod(0)
+        own, other = os.geteuid(), os.geteuid() or 65534
+        os.seteuid(other)
+        try:
+            with pytest.raises(InputError, match=rf"{Path(root) / closed} cannot be read \(Permission denied\)"):
+                recognise(data.dataset)
+        finally:
+            os.seteuid(own)
+            (Path(root) / closed).chmod(0o755)
+
+
+def test_folders_without_end_are_refused(tmp_path: Path) -> None:
+    data = tree(tmp_path, "")
+    (tmp_path / "cat" / "/".join("d" * 200)).mkdir(parents=True)
+
+    with pytest.raises(InputError, match="more than 100 folders deep"):
+        training_images(data)
 
 
 def test_studies_of_earlier_versions_list_what_they_listed(tmp_path: Path) -> None:
