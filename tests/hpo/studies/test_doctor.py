@@ -241,7 +241,19 @@ def test_a_healthy_machine_passes_and_nothing_is_made(tmp_path: Path) -> None:
     document = json.loads(out)
     assert document["verdict"] == "warn"
     assert {check["name"] for check in document["checks"]} == {
-        *("versions", "GPU", "data folder", "data", "weights", "checkpoints", "database", "studies", "port", "token"),
+        *(
+            "versions",
+            "GPU",
+            "Ray",
+            "data folder",
+            "data",
+            "weights",
+            "checkpoints",
+            "database",
+            "studies",
+            "port",
+            "token",
+        ),
     }
     assert {check["where"] for check in document["checks"]} == {"here"}
     assert list(tmp_path.iterdir()) == []
