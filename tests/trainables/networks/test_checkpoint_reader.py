@@ -87,10 +87,8 @@ def test_tensors_come_out_from_among_the_objects_of_others(
     state |= {"empty": torch.zeros(0), "half": torch.rand(3).half(), "brain": torch.rand(2).bfloat16()}
     state |= {"flags": torch.tensor([True, False]), "wave": torch.rand(2).to(torch.complex64)}
     hub = {"log_scalars": collections.OrderedDict(loss=engine.HistoryBuffer(np.arange(5.0)))}
-    others: dict[Any, Any] = {
-        "args": argparse.Namespace(lr=0.1, out=Path("x")),
-        "hyper_parameters": engine.AttributeDict(a=1),
-    }
+    others: dict[Any, Any] = {"args": argparse.Namespace(lr=0.1, out=Path("x"))}
+    others |= {"hyper_parameters": engine.AttributeDict(a=1)}
     others |= {"best": np.float64(0.5), "seen": {1, 2}, "message_hub": hub, "rng": np.random.default_rng(0)}
     others |= {3: {b"x"}}
     path = tmp_path / "checkpoint.pth"
