@@ -6,6 +6,7 @@ import socketserver
 from collections.abc import Callable
 from functools import partial
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import WSGIApplication
 
 from hpo.dashboard.app import Connection, Source, application
 from hpo.dashboard.guard import Guard
@@ -34,17 +35,22 @@ def serve(url: str, paths: Callable[[str], StudyPaths], study: str | None, gate:
         only = ", read-only" if gate.read_only else ""
         logger.info("optuna-dashboard%s on http://%s:%d/%s (Ctrl-C stops it)", only, _shown(gate.host), port, page)
         try:
-            # It takes seconds to import; who opens the page by then waits for it.
-            from optuna_dashboard import wsgi
-
-            def opened() -> Connection:
-                storage = connect(url, must_exist=True)
-                return Connection(partial(key, storage), partial(find, storage), wsgi(storage))
-
-            server.set_app(application(Source(opened, url, paths, page), gate))
+            server.set_app(app_over(url, paths, page, gate))
             server.serve_forever()
         except KeyboardInterrupt:
             logger.info("the dashboard has ended")
+
+
+def app_over(url: str, paths: Callable[[str], StudyPaths], first_page: str, gate: Guard) -> WSGIApplication:
+    """Return the dashboard over the studies at `url`, with its first page, below the dashboard's address."""
+    # It takes seconds to import; who opens the page by then waits for it.
+    from optuna_dashboard import wsgi
+
+    def opened() -> Connection:
+        storage = connect(url, must_exist=True)
+        return Connection(partial(key, storage), partial(find, storage), wsgi(storage))
+
+    return application(Source(opened, url, paths, first_page), gate)
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
