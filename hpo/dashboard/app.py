@@ -130,14 +130,14 @@ def _answer(source: Source, environ: Environ) -> Response:
     ledger = connection.find(study) if study is not None and not _PART.match(path) else None
     if method == "DELETE":
         return _delete(source, ledger)
-    if ledger is not None:
-        return _of_study(source, ledger, connection, environ)
+    if ledger is not None and study is not None:
+        return _of_study(source, study, ledger, connection, environ)
     response = _through(connection.pages, environ)
     fill = {"/api/studies": pages.fill_list, "/api/meta": pages.fill_meta}.get(path)
     return _filled(response, fill) if fill else response
 
 
-def _of_study(source: Source, ledger: Ledger, connection: Connection, environ: Environ) -> Response:
+def _of_study(source: Source, study: int, ledger: Ledger, connection: Connection, environ: Environ) -> Response:
     """Return a study's page, its trials as CSV, or a file of it."""
     path, paths = environ["PATH_INFO"].rstrip("/"), source.paths(ledger.name)
     if path.startswith("/csv/"):
@@ -145,7 +145,7 @@ def _of_study(source: Source, ledger: Ledger, connection: Connection, environ: E
     if match := _ARTIFACT.fullmatch(path):
         return _artifact(ledger, paths, match["trial"] is not None, match["key"])
     response = _through(connection.pages, environ)
-    return _filled(response, lambda page: pages.fill_study(page, ledger, paths, source.writer(ledger.name)))
+    return _filled(response, lambda page: pages.fill_study(page, study, ledger, paths, source.writer(ledger.name)))
 
 
 def _delete(source: Source, ledger: Ledger | None) -> Response:

@@ -28,6 +28,11 @@ class Artifact:
         guessed = _TEXTS.get(Path(self.filename).suffix) or mimetypes.guess_type(self.filename)[0]
         return guessed or _UNKNOWN
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether a page can show it."""
+        return self.mimetype.startswith("image/")
+
 
 def of_trial(record: TrialRecord) -> list[Artifact]:
     """Return a trial's curves as a picture and as a table; none before its first epoch."""
@@ -45,7 +50,7 @@ def of_study(paths: StudyPaths) -> list[Artifact]:
     """Return the files that a study's folder has by now, pictures first: of its trials, final model and report."""
     files = [paths.best, paths.trials, *(file for folder in (paths.final, paths.report) for file in _files(folder))]
     found = [_of_file(file, paths.folder) for file in files if file.is_file()]
-    return sorted(found, key=lambda one: not one.mimetype.startswith("image/"))
+    return sorted(found, key=lambda one: not one.is_picture)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -54,4 +59,5 @@ def _files(folder: Path) -> list[Path]:
 
 def _of_file(file: Path, folder: Path) -> Artifact:
     name = file.relative_to(folder).as_posix()
+    # In the study's own folder names are hpo's, so that they may stand in an address.
     return Artifact(f"{name.replace('/', '-')}-{file.stat().st_mtime_ns}", name, file.read_bytes)

@@ -6,10 +6,10 @@ from typing import Any
 
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
-from hpo.views.summary import duration, summary
+from hpo.views.summary import StudySummary, duration, summary
 from hpo.views.tables import final_lines
 
-_BREAK = "The ledger says what is above. What is written below is yours, and kept:"
+_BREAK = "Above: from the ledger, always current. Below: what people write here, kept with the study."
 _LONGEST = 300
 """Characters of a value in a table."""
 
@@ -44,7 +44,7 @@ def study_note(ledger: Ledger, writer: str | None, resume: str) -> str:
     lines = [
         f"## {plain(ledger.name)}",
         f"**{sum(shown.states.values())} of {shown.target} trials**: {states}{left}.",
-        plain(f"Being run by {writer}." if writer else f"Not being run; `{resume}` continues it."),
+        plain(_doing(shown, writer, resume)),
     ]
     for record in best_records(ledger.records(), 1):
         if record.best is not None:
@@ -54,8 +54,19 @@ def study_note(ledger: Ledger, writer: str | None, resume: str) -> str:
                 f" {record.best.epoch} ({params})."
             )
     if ledger.final is not None:
-        lines.append(f"**Final model**: {plain(final_lines(ledger.final))}.")
+        said = final_lines(ledger.final).split("\n")
+        lines.append("\n".join(["**Final model**:", "", *(f"- {plain(line)}" for line in said)]))
     return "\n\n".join([*lines, *_specification(ledger)])
+
+
+def _doing(shown: StudySummary, writer: str | None, resume: str) -> str:
+    """Whether the study is being run, and what continues it."""
+    if writer:
+        return f"Being run by {writer}."
+    ended = sum(shown.states.values()) - shown.states["RUNNING"]
+    if ended < shown.target:
+        return f"Not being run; `{resume}` continues it."
+    return f"Not being run: it has all of its trials, and `{resume} --trials N` adds more."
 
 
 def _specification(ledger: Ledger) -> list[str]:
@@ -87,18 +98,18 @@ def trial_facts(record: TrialRecord) -> dict[str, Any]:
 
 def _why(ledger: Ledger, record: TrialRecord, writer: str | None, resume: str) -> str:
     """Why a trial ended, or what becomes of it."""
-    epochs = len(record.curve)
+    reached = f"epoch {len(record.curve)} of {record.params.get('epochs', '?')}"
     if record.state == "RUNNING":
-        interrupted = f"Interrupted after epoch {epochs}; `{resume}` continues it from its checkpoint."
-        return f"Running: {epochs} epochs so far." if writer else interrupted
+        interrupted = f"Interrupted after {reached}; `{resume}` continues it from its checkpoint."
+        return f"Running: {reached} is its newest." if writer else interrupted
     if record.state == "COMPLETE":
-        return f"It trained all of its {epochs} epochs."
+        return f"It trained to {reached}."
     if record.error is not None:
-        return f"It ended after epoch {epochs}: {record.error}"
+        return f"It ended after {reached}: {record.error}"
     if record.state == "PRUNED":
         keeps = ledger.spec.search.reduction_factor
-        return f"ASHA stopped it at epoch {epochs}: it was not among the best 1/{keeps:g} of the trials at that rung."
-    return f"It failed after epoch {epochs}."
+        return f"ASHA stopped it at {reached}: it was not among the best 1/{keeps:g} of the trials at that rung."
+    return f"It failed after {reached}."
 
 
 def _devices(record: TrialRecord) -> str | None:

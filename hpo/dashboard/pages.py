@@ -28,15 +28,14 @@ def fill_meta(page: Page) -> None:
     page["artifact_is_available"] = True
 
 
-def fill_study(page: Page, ledger: Ledger, paths: StudyPaths, writer: str | None) -> None:
+def fill_study(page: Page, study_id: int, ledger: Ledger, paths: StudyPaths, writer: str | None) -> None:
     """Fill a study's page: the metric's name, the notes and files, and of attributes those that people read."""
     resume = command("resume", [paths])
     model, data = ledger.spec.model, ledger.spec.data
     page["objective_names"] = ["validation accuracy"]
     page["user_attrs"] = _attributes({"backbone": model.backbone, "dataset": data.dataset, "seed": ledger.spec.seed})
     page["union_user_attrs"] = [{"key": name, "sortable": name not in notes.TEXT_FACTS} for name in notes.FACTS]
-    page["artifacts"] = _listed(artifacts.of_study(paths))
-    _lead(page, notes.study_note(ledger, writer, resume))
+    _lead(page, notes.study_note(ledger, writer, resume), artifacts.of_study(paths), f"/artifacts/{study_id}")
     trials = [*page["trials"], *page["best_trials"]]
     records = {one.number: one for one in ledger.records({trial["number"] for trial in trials})}
     for trial in trials:
@@ -44,20 +43,18 @@ def fill_study(page: Page, ledger: Ledger, paths: StudyPaths, writer: str | None
         # One that waits in Optuna's queue has not begun.
         trial["user_attrs"] = _attributes(notes.trial_facts(record)) if record else []
         if record:
-            trial["artifacts"] = _listed(artifacts.of_trial(record))
-            _lead(trial, notes.trial_note(ledger, record, writer, resume))
+            place = f"/artifacts/{study_id}/{trial['trial_id']}"
+            _lead(trial, notes.trial_note(ledger, record, writer, resume), artifacts.of_trial(record), place)
 
 
-def _lead(page: Page, generated: str) -> None:
-    """Begin a note with what the ledger says."""
-    page["note"] = {**page["note"], "body": notes.joined(generated, page["note"]["body"])}
+def _lead(page: Page, generated: str, files: Sequence[Artifact], place: str) -> None:
+    """List files, and begin the note with what the ledger says and with their pictures; `place` is where they are."""
+    page["artifacts"] = [
+        {"artifact_id": one.key, "filename": one.filename, "mimetype": one.mimetype, "encoding": None} for one in files
+    ]
+    pictures = [f"![{one.filename}]({place}/{one.key})" for one in files if one.is_picture]
+    page["note"] = {**page["note"], "body": notes.joined("\n\n".join([generated, *pictures]), page["note"]["body"])}
 
 
 def _attributes(values: dict[str, Any]) -> list[dict[str, str]]:
     return [{"key": name, "value": str(value)} for name, value in values.items()]
-
-
-def _listed(files: Sequence[Artifact]) -> list[dict[str, str | None]]:
-    return [
-        {"artifact_id": one.key, "filename": one.filename, "mimetype": one.mimetype, "encoding": None} for one in files
-    ]

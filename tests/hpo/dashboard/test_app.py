@@ -48,14 +48,27 @@ def url(studies: Path) -> str:
     return f"sqlite:///{studies / 'optuna.db'}"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database whose one study has a complete trial, a pruned one, a failed one and one that runs."""
+    database = tmp_path_factory.mktemp("made") / "optuna.db"
+    study_of_four(f"sqlite:///{database}")
+    return database
+
+
 @pytest.fixture
-def ledger(url: str) -> Ledger:
-    """A study with a complete trial, a pruned one, a failed one and one that runs."""
-    return study_of_four(url)
+def ledger(made: Path, url: str) -> Ledger:
+    """A study of four as its writer has it, trial 3 open."""
+    shutil.copy(made, url.removeprefix("sqlite:///"))
+    ledger = ledgers.open_study(url, "study")
+    ledger.own()
+    ledger.adopt_interrupted()
+    ledger.ask()
+    return ledger
 
 
-def study_of_four(url: str, name: str = "study") -> Ledger:
-    ledger = ledgers.create(url, name, study_spec(), RunOptions(trials=6), {"validation": 100})
+def study_of_four(url: str) -> None:
+    ledger = ledgers.create(url, "study", study_spec(), RunOptions(trials=6), {"validation": 100})
     ledger.own()
     for ending, error in (("COMPLETE", None), ("PRUNED", None), ("FAIL", "ValueError: <b>|no|</b>"), (None, None)):
         number = ledger.ask().number
@@ -63,7 +76,6 @@ def study_of_four(url: str, name: str = "study") -> Ledger:
             report(ledger, number, epoch(count, count / 10, train_loss=float("inf") if count == 1 else 0.5))
         if ending is not None:
             ledger.finish(number, ending, error=error)  # type: ignore[arg-type]
-    return ledger
 
 
 def asker(url: str, studies: Path, *, read_only: bool = False) -> Ask:
@@ -78,7 +90,7 @@ def asker(url: str, studies: Path, *, read_only: bool = False) -> Ask:
             **{"SERVER_NAME": "localhost", "SERVER_PORT": "80", "wsgi.url_scheme": "http", **headers},
         }
         begun: list[Any] = []
-        parts = app(environ, lambda *start: begun.append(start))  # type: ignore[arg-type, return-value]
+        parts = app(environ, lambda *start: begun.append(start))  # type: ignore[arg-type]
         return Answer(begun[0][0], begun[0][1], parts)
 
     return ask
@@ -118,10 +130,10 @@ def test_each_trial_says_how_it_ended_where_and_at_what_cost(ask: Ask, studies: 
 
     assert [one["state"] for one in (complete, pruned, failed, running)] == ["Complete", "Pruned", "Fail", "Running"]
     assert [value["step"] for value in pruned["intermediate_values"]] == [1, 2]
-    assert "ASHA stopped it at epoch 2: it was not among the best 1/3" in pruned["note"]["body"]
-    assert "It trained all of its 3 epochs" in complete["note"]["body"]
+    assert "ASHA stopped it at epoch 2 of 6: it was not among the best 1/3" in pruned["note"]["body"]
+    assert "It trained to epoch 3 of" in complete["note"]["body"]
     assert r"ValueError: \<b\>\|no\|\</b\>" in failed["note"]["body"]
-    assert "Interrupted after epoch 2; `hpo resume study` continues it" in running["note"]["body"]
+    assert "Interrupted after epoch 2 of" in running["note"]["body"]
     facts = {one["key"]: one["value"] for one in complete["user_attrs"]}
     assert facts.pop("seconds from start to end")
     assert facts == {
@@ -133,7 +145,7 @@ def test_each_trial_says_how_it_ended_where_and_at_what_cost(ask: Ask, studies: 
     with only_writer(paths.lock, "study", url):
         page = ask("GET", "/api/studies/1").page
     assert "Being run by process" in page["note"]["body"]
-    assert "Running: 2 epochs so far" in page["trials"][3]["note"]["body"]
+    assert "Running: epoch 2 of" in page["trials"][3]["note"]["body"]
 
 
 def test_a_process_that_was_killed_runs_no_study(ask: Ask, studies: Path) -> None:
