@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,6 +175,10 @@ def test_its_address_is_named_a_taken_port_is_one_line_and_ctrl_c_ends_it(shell:
     with dashboard(shell, "finished", "--read-only") as (process, address):
         port = re.search(r":(\d+)/dashboard/studies/\d+$", address)
         assert port is not None
+
+        # Browsers keep connections open that ask nothing.
+        with socket.create_connection(("127.0.0.1", int(port[1]))):
+            assert urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/", timeout=120).status == 200
 
         _, err = shell.hpo("dashboard", "--port", port[1], code=1)
         assert err.count("\n") == 1
