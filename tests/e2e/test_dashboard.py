@@ -177,8 +177,11 @@ def test_its_address_is_named_a_taken_port_is_one_line_and_ctrl_c_ends_it(shell:
         assert port is not None
 
         # Browsers keep connections open that ask nothing.
-        with socket.create_connection(("127.0.0.1", int(port[1]))):
-            assert urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/", timeout=120).status == 200
+        with (
+            socket.create_connection(("127.0.0.1", int(port[1]))),
+            urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/", timeout=120) as answer,
+        ):
+            assert answer.status == 200
 
         _, err = shell.hpo("dashboard", "--port", port[1], code=1)
         assert err.count("\n") == 1
