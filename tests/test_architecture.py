@@ -14,6 +14,7 @@ PACKAGES = ("hpo", "search_spaces", "trainables")
 
 LAYERS = (
     {"hpo/cli"},
+    {"hpo/dashboard"},
     {"hpo/studies"},
     {"hpo/final"},
     {"hpo/views", "hpo/tune"},
@@ -27,6 +28,7 @@ LAYERS = (
 
 FENCES = {
     "optuna": {"hpo/ledger", "search_spaces"},
+    "optuna_dashboard": {"hpo/dashboard/server.py"},
     "ray": {"hpo/tune", "hpo/machines", "hpo/final", "hpo/studies/readiness.py", "hpo/studies/doctor.py"},
     "torch": {"trainables", "hpo/tune/worker.py", "hpo/machines/nodes.py"},
     "typer": {"hpo/cli"},

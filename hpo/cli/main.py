@@ -216,14 +216,14 @@ def dashboard(
         str, typer.Option(help="Address to listen on; other machines need more than loopback.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Let nobody change anything there.")] = False,
     located: Located,
 ) -> None:
     """Watch studies in optuna-dashboard, also while they run."""
-    from hpo.ledger.studies import open_study
-    from hpo.studies.dashboard import serve
+    from hpo.dashboard.guard import Guard
+    from hpo.dashboard.server import serve
 
-    page = open_study(located.url, study).dashboard_path if study is not None else ""
-    serve(located.url, host, port, page)
+    serve(located.url, located.paths, study, Guard(host, read_only), port)
 
 
 @app.command()

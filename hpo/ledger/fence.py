@@ -2,17 +2,20 @@
 
 import json
 import os
+import re
 import secrets
 import socket
 from typing import Any
 
+import psutil
 from optuna.storages import BaseStorage
 from sqlalchemy import Connection, event, select
 
 from hpo.errors import HpoError
 from hpo.ledger.optuna_private import STUDY_ATTRIBUTES, engine_of
 
-_KEY = "owner"
+OWNER = "owner"
+"""The study's attribute that holds the stamp."""
 
 
 class Fence:
@@ -32,7 +35,7 @@ class Fence:
         self._study = study
         self._mine: dict[str, str] | None = None
         self._query = select(STUDY_ATTRIBUTES.c.value_json).where(
-            STUDY_ATTRIBUTES.c.study_id == study_id, STUDY_ATTRIBUTES.c.key == _KEY
+            STUDY_ATTRIBUTES.c.study_id == study_id, STUDY_ATTRIBUTES.c.key == OWNER
         )
         # SQLite has no such clause, and SQLAlchemy leaves it out there.
         self._query = self._query.with_for_update(read=True)
@@ -44,7 +47,7 @@ class Fence:
             event.listen(engine, "after_cursor_execute", self._after_statement)
         self._mine = None
         mine = {"token": secrets.token_hex(16), "process": this_process()}
-        self._storage.set_study_user_attr(self._study_id, _KEY, mine)
+        self._storage.set_study_user_attr(self._study_id, OWNER, mine)
         self._mine = mine
 
     def look(self) -> None:
@@ -81,3 +84,9 @@ class Fence:
 def this_process() -> str:
     """Return the name of this process in other processes' messages."""
     return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def runs_here(process: str) -> bool:
+    """Return whether a process that `this_process` named runs on this machine."""
+    match = re.fullmatch(r"process (\d+) on (.*)", process)
+    return match is not None and match[2] == socket.gethostname() and psutil.pid_exists(int(match[1]))

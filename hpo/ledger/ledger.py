@@ -5,7 +5,7 @@ parameters, continued from its checkpoint.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 import search_spaces
 from hpo.errors import HpoError, UsageError
 from hpo.ledger.draws import Accept, Draws, accept_all
-from hpo.ledger.fence import Fence
+from hpo.ledger.fence import OWNER, Fence
 from hpo.ledger.migrations import read_spec
 from hpo.ledger.optuna_private import study_id, trial_id
 from hpo.ledger.records import Assignment, Ending, Place, TrialRecord, as_record, as_row, from_row, rows_of
@@ -107,6 +107,12 @@ class Ledger:
         return str(self._attributes[KEY])
 
     @property
+    def last_writer(self) -> str | None:
+        """The process that wrote the study last, ``process PID on HOST``; None: hpo 0.1.0 kept none."""
+        stamp: dict[str, str] | None = self._study.user_attrs.get(OWNER)
+        return stamp["process"] if stamp else None
+
+    @property
     def splits(self) -> dict[str, Any]:
         """The summary of the splits that was recorded when the study was created."""
         return dict(self._attributes[SPLITS])
@@ -166,9 +172,9 @@ class Ledger:
         """The numbers of trials that wait in Optuna's own queue, where another program put them; they are not run."""
         return [one.number for one in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
 
-    def records(self) -> list[TrialRecord]:
-        """Return all started trials, by number."""
-        return [as_record(trial) for trial in self._frozen()]
+    def records(self, numbers: Container[int] | None = None) -> list[TrialRecord]:
+        """Return the started trials, or those of `numbers`, by number."""
+        return [as_record(trial) for trial in self._frozen() if numbers is None or trial.number in numbers]
 
     @patient
     def adopt_interrupted(self) -> list[TrialRecord]:

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.errors import HpoError
-from hpo.ledger.fence import this_process
+from hpo.ledger.fence import runs_here, this_process
 from hpo.ledger.storage import opening
 
 _TAKE = "SELECT pg_try_advisory_lock(hashtextextended(:study, 0))"
@@ -43,19 +43,37 @@ def only_writer(path: Path, study: str, url: str | URL) -> Iterator[Callable[[],
             yield lambda: None
 
 
+def holder(path: Path, study: str, url: str | URL) -> str | None:
+    """Return the process that holds a study's locks, ``process PID on HOST``, without taking them; None: no process.
+
+    A file's lock whose holder was killed on another machine still counts as held: that cannot be seen from here.
+    """
+    if make_url(url).get_backend_name() == "postgresql":
+        with opening(url):
+            engine = create_engine(url, poolclass=NullPool)
+            with engine.connect() as connection:
+                found: str | None = connection.execute(text(_HOLDER), {"study": f"hpo {study}"}).scalar()
+        return found
+    note = _note(path)
+    if not note.exists():
+        return None
+    process = _name(note)
+    return None if process.endswith(f" on {socket.gethostname()}") and not runs_here(process) else process
+
+
 @contextmanager
 def _file_lock(path: Path, study: str) -> Iterator[None]:
-    holder = path.with_name(f"{path.name}.json")
+    note = _note(path)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise _refusal(study, _name(holder)) from error
+        raise _refusal(study, _name(note)) from error
     try:
-        holder.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), encoding="utf-8")
+        note.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), encoding="utf-8")
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
         lock.release()
 
 
@@ -94,9 +112,14 @@ def _refusal(study: str, holder: str) -> HpoError:
     return HpoError(f"study {study} is being run by {holder}; wait for it or stop it, then try again.")
 
 
-def _name(holder: Path) -> str:
+def _note(path: Path) -> Path:
+    """What names a lock's holder."""
+    return path.with_name(f"{path.name}.json")
+
+
+def _name(note: Path) -> str:
     try:
-        held = json.loads(holder.read_text(encoding="utf-8"))
+        held = json.loads(note.read_text(encoding="utf-8"))
         return f"process {held['pid']} on {held['host']}"
     except (OSError, ValueError, KeyError):
         return "another process"

@@ -107,6 +107,27 @@ def open_study(url: str | URL, name: str) -> Ledger:
         return _load(storage, name)
 
 
+def find(storage: BaseStorage, study_id: int) -> Ledger | None:
+    """Return a study of an open database by its row there; None: it is not there, or not one that hpo can read."""
+    try:
+        study = optuna.load_study(study_name=storage.get_study_name_from_id(study_id), storage=storage)
+    except KeyError:
+        return None
+    return Ledger(study, storage) if _is_readable(study) else None
+
+
+def key(storage: BaseStorage, study_id: int) -> str | None:
+    """Return what tells a study from one that takes its row after it was deleted; None: no study of hpo's is there.
+
+    It is read past Optuna's cache, which keeps the trials of a deleted study and shows them as the new one's.
+    """
+    try:
+        found: str | None = storage.get_study_user_attrs(study_id).get(KEY)
+    except KeyError:
+        return None
+    return found
+
+
 def list_studies(url: str | URL) -> list[Ledger]:
     """Return all studies of the database that hpo made, by name; none where there is no database yet."""
     if missing_sqlite_file(url):

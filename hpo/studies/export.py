@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +49,11 @@ def export(ledger: Ledger, form: Format, top: int) -> str:
     return str(yaml.safe_dump(document, sort_keys=False))
 
 
+def trials_csv(records: Sequence[TrialRecord]) -> str:
+    """Return trials as CSV, a row each."""
+    return _csv([_trial_row(record) for record in records])
+
+
 def write_study_files(ledger: Ledger, paths: StudyPaths) -> None:
     """Write ``best.toml``, ``trials.csv`` and the picture of the search into the study's folder."""
     records = ledger.records()
@@ -55,7 +61,7 @@ def write_study_files(ledger: Ledger, paths: StudyPaths) -> None:
     paths.report.mkdir(parents=True, exist_ok=True)
     if best:
         replace_text(paths.best, _toml(ledger, best))
-    replace_text(paths.trials, _csv([_trial_row(record) for record in records]))
+    replace_text(paths.trials, trials_csv(records))
     draw_search(records, best[0].number if best else None, ledger.name, paths.report / "search.png")
 
 

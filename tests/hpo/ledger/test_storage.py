@@ -1,6 +1,7 @@
 """The database below the ledger: SQLite and PostgreSQL, unreachable, damaged, read-only, and shared by two writers."""
 
 import multiprocessing
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from hpo.errors import HpoError
 from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
-from hpo.ledger.lock import only_writer
+from hpo.ledger.lock import holder, only_writer
 from hpo.spec import RunOptions
 from tests.makers import epoch, report, study_spec
 from tests.postgres import MISSING, postgres_server, programs
@@ -48,6 +49,8 @@ def test_a_second_writer_is_refused_and_the_first_is_named(shared: str, tmp_path
         pass
     with only_writer(tmp_path / "other.lock", "another", url):
         pass
+    assert re.match(f"process {process.pid} on ", holder(theirs, "study", url) or "")
+    assert holder(tmp_path / "other.lock", "another", url) is None
     process.kill()
     process.join()
 
@@ -63,6 +66,7 @@ def test_a_second_writer_is_refused_and_the_first_is_named(shared: str, tmp_path
     while not takes_over():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert holder(theirs, "study", url) is None
 
 
 @needs_postgres
