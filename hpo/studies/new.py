@@ -49,15 +49,17 @@ def new_study(
         if space.smallest_batch(mode) == 1:
             freeze.check_batch_of_one(network, mode)
     data = _like(existing, data, exif, seed, skip_bad_images)
-    dangling = folders.listed(data).dangling if _is_folder(data.dataset) else ()
+    found = folders.listed(data) if _is_folder(data.dataset) else None
     data = identified(data, options)
     if data.deduplicate:
         data = deduplicated(data, options)
-    data = readable(data, identity.geometry_of(model), options, skip_bad=skip_bad_images, dangling=dangling)
+    data = readable(
+        data, identity.geometry_of(model), options, skip_bad=skip_bad_images, dangling=found.dangling if found else ()
+    )
     images = datasets.training_images(data, options.data_dir)
     divided = splits.split(images, data)
     data = dataclasses.replace(data, splits_sha256=divided.fingerprint)
-    report(data, images, divided, options)
+    report(data, found, images, divided, options)
     spec = StudySpec(data=data, model=model, search=search, seed=seed)
     return NewStudy(spec, splits.summary(images, divided), splits.listing(images, divided))
 

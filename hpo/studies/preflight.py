@@ -11,16 +11,14 @@ import numpy as np
 from hpo.errors import UsageError
 from hpo.spec import RunOptions
 from trainables.config import DataConfig, Geometry
-from trainables.data import folders
 from trainables.data.datasets import LabelledImages, training_images
 from trainables.data.duplicates import copies
+from trainables.data.folders import ImageFolder
 from trainables.data.held_out import held_out_images
 from trainables.data.image_store import BadImagesError, open_store, shown
 from trainables.data.splits import Splits
 
 logger = logging.getLogger(__name__)
-
-_SPLITS = {"train": training_images, "test": held_out_images}
 
 
 def identified(data: DataConfig, options: RunOptions) -> DataConfig:
@@ -29,11 +27,8 @@ def identified(data: DataConfig, options: RunOptions) -> DataConfig:
     Raises:
         InputError: The dataset cannot be used.
     """
-    return dataclasses.replace(
-        data,
-        train_sha256=training_images(data, options.data_dir).content_sha256,
-        test_sha256=held_out_images(data, options.data_dir).content_sha256,
-    )
+    training, test = _read(data, options)
+    return dataclasses.replace(data, train_sha256=training.content_sha256, test_sha256=test.content_sha256)
 
 
 def readable(
@@ -55,9 +50,9 @@ def readable(
         InputError: The dataset cannot be used, or is not what its study recorded.
     """
     bad: dict[str, dict[str, str]] = {}
-    for split, read in _SPLITS.items():
+    for split, images in zip(("train", "test"), _read(data, options), strict=True):
         try:
-            open_store(read(data, options.data_dir), geometry, options.data_dir, options.cache_bytes)
+            open_store(images, geometry, options.data_dir, options.cache_bytes)
         except BadImagesError as error:
             bad[split] = error.reasons
     links = {str(path): f"{path} is a link to {path.readlink()}, which is not there" for path in dangling}
@@ -89,7 +84,7 @@ def deduplicated(data: DataConfig, options: RunOptions) -> DataConfig:
         UsageError: The dataset has no files that could be compared.
         InputError: The dataset cannot be used.
     """
-    training, test = training_images(data, options.data_dir), held_out_images(data, options.data_dir)
+    training, test = _read(data, options)
     if training.paths is None:
         raise UsageError(f"--deduplicate compares files, and --dataset {data.dataset} has none for each image.")
     if training.validation is None:
@@ -106,17 +101,19 @@ def deduplicated(data: DataConfig, options: RunOptions) -> DataConfig:
     return _without(data, [f"train/{name}" for name in names])
 
 
-def report(data: DataConfig, images: LabelledImages, divided: Splits, options: RunOptions) -> None:
+def report(
+    data: DataConfig, found: ImageFolder | None, images: LabelledImages, divided: Splits, options: RunOptions
+) -> None:
     """Log what a new study was found to have: classes, images by split, what was left out, and copies across splits.
 
     Args:
         data: The dataset.
+        found: Its folder; None: it is none of images.
         images: Its training split.
         divided: How that is divided.
         options: Where the dataset lies.
     """
-    found = folders.listed(data) if data.dataset.startswith("imagefolder:") else None
-    test = held_out_images(data, options.data_dir)
+    test = held_out_images(data, options.data_dir, images)
     origins = (
         {name: f"folder {part.path.name}" for name, part in found.splits.items()} if found else {"test": "its own"}
     )
@@ -140,6 +137,12 @@ def report(data: DataConfig, images: LabelledImages, divided: Splits, options: R
             f" {len(also_tested)} validation images (in test), such as {example}; accuracies are too high by that;"
             " --deduplicate leaves them out of training"
         )
+
+
+def _read(data: DataConfig, options: RunOptions) -> tuple[LabelledImages, LabelledImages]:
+    """Return the training and the test split."""
+    training = training_images(data, options.data_dir)
+    return training, held_out_images(data, options.data_dir, training)
 
 
 def _parts(images: LabelledImages, validation: np.ndarray) -> tuple[LabelledImages, LabelledImages]:

@@ -62,7 +62,7 @@ def fails(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def assert_refused(folder: Path, before: list[Path], code: object, out: str, err: str) -> None:
     assert code == 2, err
     assert out == ""
-    assert err.startswith("error: ")
+    assert "\nerror: " in f"\n{err}"
     assert "Traceback" not in err
     assert sorted(folder.iterdir()) == before
 

@@ -227,15 +227,16 @@ def _kind(entry: os.DirEntry[str]) -> str:
     """Return ``folder``, ``image``, ``dangling``, or what else an entry is."""
     if _JUNK.fullmatch(entry.name.lower()):
         return "hidden or left by tools"
-    suffix = PurePath(entry.name).suffix
-    if entry.is_symlink() and not _leads_somewhere(entry):
-        return "dangling" if not suffix or _is_image(entry.name) else f"{suffix.lower()} files"
-    if entry.is_dir():
+    leads_nowhere = entry.is_symlink() and not _leads_somewhere(entry)
+    if not leads_nowhere and entry.is_dir():
         return "folder"
-    if not entry.is_file():
+    if not leads_nowhere and not entry.is_file():
         return "pipes, sockets and devices"
     if _is_image(entry.name):
-        return "image"
+        return "dangling" if leads_nowhere else "image"
+    suffix = PurePath(entry.name).suffix
+    if leads_nowhere and not suffix:
+        return "dangling"
     return f"{suffix.lower()} files" if suffix else "files without a suffix"
 
 

@@ -12,6 +12,7 @@ from hpo.studies.preflight import deduplicated, report
 from trainables.config import DataConfig
 from trainables.data.datasets import training_images
 from trainables.data.duplicates import copies
+from trainables.data.folders import recognise
 from trainables.data.held_out import held_out_images
 from trainables.data.splits import split
 
@@ -84,7 +85,7 @@ def test_copies_across_splits_are_counted_and_named(parted: Path, caplog: pytest
     images = training_images(data)
 
     with caplog.at_level("INFO", "hpo"):
-        report(data, images, split(images, data), RUN)
+        report(data, recognise(data.dataset), images, split(images, data), RUN)
 
     found, left_out, doubled = caplog.messages
     assert found.endswith(

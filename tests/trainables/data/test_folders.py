@@ -371,10 +371,10 @@ def test_any_tree_is_listed_as_specified_or_refused(table: dict[str, Any], tmp_p
     options = RunOptions(trials=1, data_dir=str(tmp_path / "data"))
 
     assert listed(data.dataset) == specified(root)
-    for remove_duplicates in (False, True):
+    for changed in (False, True):
         # Whatever else is raised fails the test.
         with suppress(InputError, UsageError):
-            chosen = deduplicated(data, options) if remove_duplicates else data
-            known = readable(identified(chosen, options), SMALL, options, skip_bad=True)
+            known = deduplicated(data, options) if changed else data
+            known = readable(identified(known, options), SMALL, options, skip_bad=True)
             divided = split(training_images(known), known)
             assert not set(divided.train) & set(divided.validation)
