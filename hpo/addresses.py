@@ -53,6 +53,9 @@ def shown(storage: str | URL) -> str:
         url = make_url(storage)
     except (ArgumentError, ValueError):
         return re.sub(r":[^:/@]*@", ":***@", str(storage))
+    if url.get_backend_name() == "sqlite" and not url.query:
+        # A path as people write it: SQLAlchemy would quote its letters, and cannot quote a name that is not UTF-8.
+        return f"{url.drivername}:///{url.database or ''}"
     secrets = {key: "***" for key in url.query if "pass" in key}
     return url.update_query_dict(secrets).render_as_string().replace("%2A%2A%2A", "***")
 
