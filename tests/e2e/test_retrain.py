@@ -68,6 +68,7 @@ def test_more_trials_that_change_nothing_look_at_nothing(tmp_path: Path) -> None
     assert validation["above_test"] == pytest.approx(validation["accuracy"] - first["test_accuracy"])
 
 
+@pytest.mark.slow
 def test_a_model_that_is_spoiled_is_trained_once_more_and_never_left(tmp_path: Path) -> None:
     spoiled = shell(tmp_path, epochs=6)
     spoiled.hpo(*spoiled.asked("--no-retrain", trials=1, backbone=SPOILED))

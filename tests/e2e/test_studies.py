@@ -178,6 +178,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, number:
         assert before.get(trial.number, {}).items() <= trial.intermediate_values.items()
 
 
+@pytest.mark.slow
 def test_several_studies_are_interrupted_and_gone_on_with_like_one(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     command = shell.asked("--no-asha", "--no-retrain", "--concurrency", "1", trials=2)
