@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -53,6 +54,9 @@ const [url, method, headers, done] = arguments;
 fetch(url, {method, headers, body: method === "GET" ? undefined : "{}"}).then(
     answer => done(answer.status), () => done("refused"));
 """
+
+WIDTH = "return document.querySelector(`img[alt='${arguments[0]}']`)?.naturalWidth"
+"""The width of a picture in pixels; null before it is there."""
 
 
 @contextmanager
@@ -121,7 +125,7 @@ def test_a_page_beside_a_running_study_is_current_and_no_other_origin_reaches_it
         dashboard(shell, "study") as (_, address),
         chromium(tmp_path / "profile") as driver,
     ):
-        wait = WebDriverWait(driver, 60)
+        wait = WebDriverWait(driver, 60, ignored_exceptions=[StaleElementReferenceException])
         base = address.partition("/dashboard")[0]
 
         driver.get(f"{base}/dashboard/studies/1/trials?numbers=0")
@@ -131,8 +135,8 @@ def test_a_page_beside_a_running_study_is_current_and_no_other_origin_reaches_it
         assert "Trial 0: PRUNED" in text
         assert "ASHA stopped it at epoch 2 of 9" in text
         assert "trial-0-epochs.csv" in text
-        picture = driver.find_element(By.CSS_SELECTOR, "img[alt='trial-0-curves.png']")
-        assert wait.until(lambda one: one.execute_script("return arguments[0].naturalWidth", picture)) > 500
+        # The page replaces its elements whenever it asks for news.
+        assert wait.until(lambda one: one.execute_script(WIDTH, "trial-0-curves.png")) > 500
 
         driver.get(f"{base}/dashboard/studies/1/note")
         wait.until(lambda one: "Being run by process" in one.find_element(By.TAG_NAME, "body").text)
