@@ -126,7 +126,8 @@ def page_faults():
 choose("fp32", 1, nn.Linear(1, 1))
 page_faults()
 torch.empty(3 * 2**28)  # 3 GiB, more than an int of C counts.
-print(page_faults())
+# The least of some: a system that takes idle pages back makes single ones larger.
+print(min(page_faults() for _ in range(5)))
 """
 
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
