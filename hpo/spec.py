@@ -80,6 +80,8 @@ class NewStudy:
     """The summary of its splits."""
     listing: str
     """Which image is in which split, as CSV."""
+    findings: tuple[str, ...] = ()
+    """What there was among its images, a line each, for the user to read."""
 
 
 class RunOptions(BaseModel):

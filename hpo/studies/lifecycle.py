@@ -57,6 +57,9 @@ def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url
         UsageError: A study of that name has another specification; none was created.
         InterruptedStudy: The user stopped it.
     """
+    # Several backbones share their images.
+    for line in dict.fromkeys(line for new, _ in asked for line in new.findings):
+        logger.info("%s", line)
     existed = {paths.name for new, paths in asked if ledgers.check(url, paths.name, new.spec)}
     with leaving_nothing_unused([paths for _, paths in asked], url), ExitStack() as locks:
         opened: list[OpenStudy] = []

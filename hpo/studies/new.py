@@ -4,7 +4,7 @@ import dataclasses
 
 import search_spaces
 from hpo.spec import NewStudy, RunOptions, SearchConfig, StudySpec, split_seeds
-from hpo.studies.preflight import deduplicated, identified, readable, report
+from hpo.studies.preflight import deduplicated, findings, identified, readable
 from trainables.config import FREEZE_MODES, DataConfig, Exif, ModelConfig
 from trainables.data import datasets, folders, splits
 from trainables.networks import backbones, freeze, identity
@@ -59,9 +59,13 @@ def new_study(
     images = datasets.training_images(data, options.data_dir)
     divided = splits.split(images, data)
     data = dataclasses.replace(data, splits_sha256=divided.fingerprint)
-    report(data, found, images, divided, options)
     spec = StudySpec(data=data, model=model, search=search, seed=seed)
-    return NewStudy(spec, splits.summary(images, divided), splits.listing(images, divided))
+    return NewStudy(
+        spec,
+        splits.summary(images, divided),
+        splits.listing(images, divided),
+        findings(data, found, images, divided, options),
+    )
 
 
 def _like(existing: StudySpec | None, data: DataConfig, exif: Exif | None, seed: int, skip_bad: bool) -> DataConfig:

@@ -1,7 +1,6 @@
 """Look at every image of a dataset before a study exists, so that no trial finds what cannot be read."""
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,10 +100,10 @@ def deduplicated(data: DataConfig, options: RunOptions) -> DataConfig:
     return _without(data, [f"train/{name}" for name in names])
 
 
-def report(
+def findings(
     data: DataConfig, found: ImageFolder | None, images: LabelledImages, divided: Splits, options: RunOptions
-) -> None:
-    """Log what a new study was found to have: classes, images by split, what was left out, and copies across splits.
+) -> tuple[str, ...]:
+    """Return, a line each, what was found: classes, images by split, what was left out, and copies across splits.
 
     Args:
         data: The dataset.
@@ -117,26 +116,27 @@ def report(
     origins = (
         {name: f"folder {part.path.name}" for name, part in found.splits.items()} if found else {"test": "its own"}
     )
-    _log_once(
+    lines = [
         f"{data.dataset}: {len(images.classes)} classes; {len(divided.train)} images to train on,"
         f" {len(divided.validation)} to validate with ({origins.get('validation', 'drawn from training')}),"
         f" {len(test.ids)} to test with ({origins.get('test', 'drawn from training')})"
-    )
+    ]
     skipped = "unreadable images or copies" if data.deduplicate else "unreadable images"
     left_out = {**(found.left_out if found else {}), skipped: len(data.skipped_images)}
     if any(left_out.values()):
-        _log_once(f"left out: {', '.join(f'{count} {what}' for what, count in left_out.items() if count)}")
+        lines.append(f"left out: {', '.join(f'{count} {what}' for what, count in left_out.items() if count)}")
     if images.paths is None or data.deduplicate:
-        return
+        return tuple(lines)
     validation, train = images.subset(divided.validation), images.subset(divided.train)
     _, also_tested, elsewhere = copies([test, validation, train])
     if also_tested or elsewhere:
         example = train.ids[elsewhere[0]] if elsewhere else validation.ids[also_tested[0]]
-        _log_once(
+        lines.append(
             f"byte for byte in another split too: {len(elsewhere)} training images (in validation or test) and"
             f" {len(also_tested)} validation images (in test), such as {example}; accuracies are too high by that;"
             " --deduplicate leaves them out of training"
         )
+    return tuple(lines)
 
 
 def _read(data: DataConfig, options: RunOptions) -> tuple[LabelledImages, LabelledImages]:
@@ -149,9 +149,3 @@ def _parts(images: LabelledImages, validation: np.ndarray) -> tuple[LabelledImag
     """Return the validation images and the others."""
     others = np.setdiff1d(np.arange(len(images.ids)), validation)
     return images.subset(validation), images.subset(others)
-
-
-@functools.cache
-def _log_once(words: str) -> None:
-    """Log what holds for each of several studies that are begun together."""
-    logger.info("%s", words)

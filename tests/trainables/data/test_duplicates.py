@@ -8,7 +8,7 @@ from PIL import Image
 
 from hpo.errors import UsageError
 from hpo.spec import RunOptions
-from hpo.studies.preflight import deduplicated, report
+from hpo.studies.preflight import deduplicated, findings
 from trainables.config import DataConfig
 from trainables.data.datasets import training_images
 from trainables.data.duplicates import copies
@@ -77,17 +77,15 @@ def test_a_drawn_test_split_is_the_same_without_its_copies(photo_folder: Path) -
     assert len({path.read_bytes() for path in images.paths or ()}) == len(images.ids)
 
 
-def test_copies_across_splits_are_counted_and_named(parted: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_copies_across_splits_are_counted_and_named(parted: Path) -> None:
     copy(parted, "test/cat/0.bmp", "train/cat/0.bmp")
     copy(parted, "test/cat/1.bmp", "val/cat/1.bmp")
     (parted / "train" / "cat" / "notes.txt").write_text("x", encoding="utf-8")
     data = DataConfig(dataset=f"imagefolder:{parted}", layouts="recognised")
     images = training_images(data)
 
-    with caplog.at_level("INFO", "hpo"):
-        report(data, recognise(data.dataset), images, split(images, data), RUN)
+    found, left_out, doubled = findings(data, recognise(data.dataset), images, split(images, data), RUN)
 
-    found, left_out, doubled = caplog.messages
     assert found.endswith(
         "2 classes; 8 images to train on, 8 to validate with (folder val), 8 to test with (folder test)"
     )
