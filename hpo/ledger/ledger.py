@@ -109,7 +109,7 @@ class Ledger:
     @property
     def last_writer(self) -> str | None:
         """The process that wrote the study last, ``process PID on HOST``; None: hpo 0.1.0 kept none."""
-        stamp: dict[str, str] | None = self._study.user_attrs.get(OWNER)
+        stamp: dict[str, str] | None = self._attributes.get(OWNER)
         return stamp["process"] if stamp else None
 
     @property

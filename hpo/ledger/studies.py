@@ -50,16 +50,11 @@ def check(url: str | URL, name: str, spec: StudySpec) -> bool:
             program made it.
         HpoError: The database cannot be used.
     """
-    if missing_sqlite_file(url):
-        return False
-    storage = connect(url)
     with opening(url):
-        if name not in _names(storage):
-            return False
-        study = optuna.load_study(study_name=name, storage=storage)
-        if _is_whole(study):
-            _refuse_another(Ledger(study, storage), spec)
-        return True
+        found = _found(url, name)
+        if found is not None and _is_whole(found[0]):
+            _refuse_another(Ledger(*found), spec)
+        return found is not None
 
 
 def _is_whole(study: optuna.Study) -> bool:
@@ -81,14 +76,9 @@ def _is_whole(study: optuna.Study) -> bool:
 
 def recorded_spec(url: str | URL, name: str) -> StudySpec | None:
     """Return the specification of study `name`; None: there is no such study yet."""
-    if missing_sqlite_file(url):
-        return None
-    storage = connect(url)
     with opening(url):
-        if name not in _names(storage):
-            return None
-        study = optuna.load_study(study_name=name, storage=storage)
-        return stored_spec(study) if SPEC in study.user_attrs else None
+        found = _found(url, name)
+        return stored_spec(found[0]) if found is not None and SPEC in found[0].user_attrs else None
 
 
 def open_study(url: str | URL, name: str) -> Ledger:
@@ -167,17 +157,12 @@ def delete_unbegun(url: str | URL, name: str) -> str | None:
     Raises:
         HpoError: The database cannot be used.
     """
-    if missing_sqlite_file(url):
-        return None
-    storage = connect(url)
     with opening(url):
-        if name not in _names(storage):
+        found = _found(url, name)
+        if found is None or found[0].get_trials(deepcopy=False):
             return None
-        study = optuna.load_study(study_name=name, storage=storage)
-        if study.get_trials(deepcopy=False):
-            return None
-        key = study.user_attrs.get(KEY)
-        optuna.delete_study(study_name=name, storage=storage)
+        key: str | None = found[0].user_attrs.get(KEY)
+        optuna.delete_study(study_name=name, storage=found[1])
         return key
 
 
@@ -201,6 +186,14 @@ def _refuse_another(ledger: Ledger, spec: StudySpec) -> None:
             f"study {ledger.name} exists with another specification; give this run another --study name,"
             f" or delete the study with `hpo delete {ledger.name}`:\n  {listed}"
         )
+
+
+def _found(url: str | URL, name: str) -> tuple[optuna.Study, BaseStorage] | None:
+    """Return a study of whichever program and its open database; None: there is none, or no database yet."""
+    if missing_sqlite_file(url):
+        return None
+    storage = connect(url)
+    return (optuna.load_study(study_name=name, storage=storage), storage) if name in _names(storage) else None
 
 
 def _names(storage: BaseStorage) -> list[str]:
