@@ -144,6 +144,7 @@ def _document(ledger: Ledger, chosen: TrialRecord, classes: tuple[str, ...]) -> 
 
 def _write_predictions(path: Path, look: Look) -> None:
     rows = [(name, look.classes[true], look.classes[said]) for name, true, said in look.predictions]
+    # pandas refuses names that are not UTF-8.
     with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("image", "true", "predicted"), *rows])

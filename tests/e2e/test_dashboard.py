@@ -45,7 +45,7 @@ with owned(paths, url) as ledger:
             report(ledger, number, epoch(count, 0.5))
         ledger.finish(number, "COMPLETE" if turn % 2 else "PRUNED")
         print(number, flush=True)
-        time.sleep(1)
+        time.sleep(1)  # The pace at which the page sees trials.
 """
 """Writes a study as a run does, with its lock and its fence, a trial per second."""
 
@@ -170,8 +170,7 @@ def test_a_real_study_is_watched_to_its_end(shell: Shell, tmp_path: Path) -> Non
             lambda one: (text := one.find_element(By.TAG_NAME, "body").text) and "10 of 10 trials" in text and text
         )
         assert "held-out test accuracy" in text
-        picture = driver.find_element(By.CSS_SELECTOR, "img[alt='final/confusion_matrix.png']")
-        assert wait.until(lambda one: one.execute_script("return arguments[0].naturalWidth", picture)) > 300
+        assert wait.until(lambda one: one.execute_script(WIDTH, "final/confusion_matrix.png")) > 300
 
 
 def test_its_address_is_named_a_taken_port_is_one_line_and_ctrl_c_ends_it(shell: Shell, tmp_path: Path) -> None:

@@ -27,18 +27,8 @@ _UPRIGHT = {
 """What undoes each EXIF orientation. `PIL.ImageOps.exif_transpose` also writes the other tags anew, and raises where
 one of them is damaged."""
 _DAMAGED = (
-    *(
-        OSError,
-        SyntaxError,
-        ValueError,
-        LookupError,
-        ArithmeticError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        struct.error,
-    ),
-    *(NotImplementedError, MemoryError, Image.DecompressionBombError),
+    *(OSError, EOFError, MemoryError, SyntaxError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError),
+    *(NotImplementedError, struct.error, Image.DecompressionBombError),
 )
 """What Pillow raises for files that are damaged, too large, or of a kind that it does not know."""
 

@@ -30,9 +30,8 @@ def split(images: LabelledImages, data: DataConfig) -> Splits:
     """Divide the training split by `data`'s fractions and seed.
 
     Validation is the dataset's own, or takes `val_fraction` of each class, at least one image and never all;
-    `label_fraction` then keeps that
-    share of each class's remaining images. A smaller label fraction keeps a subset of what a larger one keeps, and
-    validation is the same for all.
+    `label_fraction` then keeps that share of each class's remaining images. A smaller label fraction keeps a subset of
+    what a larger one keeps, and validation is the same for all.
 
     Raises:
         InputError: A fraction is out of range, or the images are not those that the study recorded.
