@@ -23,7 +23,8 @@ def show_studies(studies: list[StudySummary], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("study", "backbone"):
         table.add_column(column)
-    table.add_column("dataset", overflow="fold", min_width=_LEAST_WIDTH)
+    longest = max(cell_len(name) for name in ("dataset", *(study.dataset for study in studies)))
+    table.add_column("dataset", overflow="fold", min_width=min(longest, _LEAST_WIDTH))
     for column in ("trials", "complete", "pruned", "fail", "running", "best validation", "test"):
         table.add_column(column, justify="right")
     some_run = any(study.seconds_left is not None for study in studies)
