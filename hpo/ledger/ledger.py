@@ -4,6 +4,7 @@ States are Optuna's own. A trial that was interrupted stays RUNNING and is adopt
 parameters, continued from its checkpoint.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
@@ -240,7 +241,7 @@ class Ledger:
                 " this is a defect of hpo, please report it."
             )
         place = Place(host, device)
-        rows = [*opened.rows, as_row(result, place)]
+        rows = [*opened.rows, as_row(result, place, time.time())]
         if place != opened.place:
             self._set(opened, "host", host)
             self._set(opened, "device", device)

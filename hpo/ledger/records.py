@@ -57,6 +57,11 @@ class TrialRecord:
     """The class of each validation image at the best epoch (`trainables.predictions`); None: hpo 0.1.0 kept none."""
     places: tuple[Place | None, ...] = ()
     """Where each epoch of `curve` ran; None for epochs of hpo 0.1, which kept the last place alone."""
+    started_at: float | None = None
+    """When it was created, and `ended_at`, when it left RUNNING, in s since 1970 by the driver's clock."""
+    ended_at: float | None = None
+    reported_at: tuple[float | None, ...] = ()
+    """When each epoch of `curve` reached the ledger, by the same clock; None for epochs of hpo 0.2.0 and earlier."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -89,14 +94,14 @@ def best_records(records: list[TrialRecord], top: int) -> list[TrialRecord]:
     return [record for _, record in sorted(scored, key=lambda pair: (-pair[0], pair[1].number))[:top]]
 
 
-def as_row(result: EpochResult, place: Place) -> dict[str, Any]:
+def as_row(result: EpochResult, place: Place, reported_at: float) -> dict[str, Any]:
     """Return an epoch ready for JSON, which has no NaN or infinity: they are kept as text.
 
     The predictions are no part of it: the ledger keeps those of the best epoch alone.
     """
     figures = {key: value for key, value in vars(result).items() if key != "val_predictions"}
     numbers = {key: value if math.isfinite(value) else str(value) for key, value in figures.items()}
-    return {**numbers, **place._asdict()}
+    return {**numbers, **place._asdict(), "reported_at": round(reported_at, 3)}
 
 
 def from_row(row: dict[str, Any]) -> EpochResult:
@@ -127,4 +132,7 @@ def as_record(trial: FrozenTrial) -> TrialRecord:
         attrs.get("memory_gb"),
         attrs.get("val_predictions"),
         tuple(Place(row["host"], row["device"]) if "host" in row else None for row in rows),
+        trial.datetime_start.timestamp() if trial.datetime_start is not None else None,
+        trial.datetime_complete.timestamp() if trial.datetime_complete is not None else None,
+        tuple(row.get("reported_at") for row in rows),
     )

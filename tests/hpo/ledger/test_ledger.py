@@ -1,9 +1,11 @@
 """The ledger's promises, on SQLite and on PostgreSQL: each epoch once, each end once, interrupted trials adopted."""
 
+import itertools
 import math
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -52,6 +54,26 @@ def test_an_interrupted_trial_is_adopted_with_its_number_parameters_and_epochs(u
     assert [record.number for record in left] == [begun.number]
     assert (adopted.number, adopted.params, adopted.reported) == (begun.number, begun.params, 2)
     assert second.ask().number == 1
+
+
+def test_the_times_of_a_trial_and_of_its_epochs_are_kept(url: str) -> None:
+    begun = time.time()
+    ledger = opened(url)
+    trial = ledger.ask().number
+    report(ledger, trial, epoch(1))
+    report(ledger, trial, epoch(2))
+    ledger.finish(trial, "COMPLETE")
+
+    (record,) = opened(url).records()
+
+    first, second = record.reported_at
+    assert first is not None
+    assert second is not None
+    assert record.started_at is not None
+    assert record.ended_at is not None
+    # Optuna's times have microseconds, an epoch's three digits.
+    times = [begun, record.started_at, first, second, record.ended_at, time.time()]
+    assert all(one <= other + 0.001 for one, other in itertools.pairwise(times))
 
 
 def test_an_epoch_is_stored_once(url: str) -> None:
