@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.error import URLError
 
 import numpy as np
@@ -86,8 +87,8 @@ class LabelledImages:
         )
 
 
-def training_images(data: DataConfig, data_dir: str | None = None) -> LabelledImages:
-    """Return the training split of `data`, downloaded first where it can be and is not there yet.
+def training_images(data: DataConfig, data_dir: str | None = None, *, download: bool = True) -> LabelledImages:
+    """Return the training split of `data`; one that is not there yet is downloaded, where it can be and may be.
 
     A validation split that the dataset has of its own is part of it, and marked as such.
 
@@ -95,7 +96,7 @@ def training_images(data: DataConfig, data_dir: str | None = None) -> LabelledIm
         InputError: The dataset is unknown, missing, not what the study recorded, or has a class with fewer than two
             training images, of which one can validate, or with none where validation is given.
     """
-    images = read_split(data, data_dir, train=True)
+    images = read_split(data, data_dir, train=True, download=download)
     if len(images.classes) < 2:
         raise InputError(f"--dataset {data.dataset}: at least two classes are needed, found {len(images.classes)}.")
     if images.validation is None:
@@ -117,15 +118,16 @@ def _require(images: LabelledImages, labels: np.ndarray, least: int, what: str, 
         )
 
 
-def read_split(data: DataConfig, data_dir: str | None, *, train: bool) -> LabelledImages:
+def read_split(data: DataConfig, data_dir: str | None, *, train: bool, download: bool) -> LabelledImages:
     """Return one split of a dataset, without the images that the study leaves out.
 
     For `training_images` and the held-out test only; nothing else may call it.
 
     Raises:
-        InputError: It cannot be read or downloaded, or its images are not those that the study recorded.
+        InputError: It cannot be read, or downloaded where `download` allows that, or its images are not those that the
+            study recorded.
     """
-    images = _whole_split(data, data_root(data_dir), train=train)
+    images = _whole_split(data, data_root(data_dir), train=train, download=download)
     split, recorded = ("train", data.train_sha256) if train else ("test", data.test_sha256)
     if recorded is not None and images.content_sha256 != recorded:
         raise InputError(
@@ -138,16 +140,16 @@ def read_split(data: DataConfig, data_dir: str | None, *, train: bool) -> Labell
     return images.subset(np.asarray([i for i, name in enumerate(images.ids) if name not in skipped], np.int64))
 
 
-def _whole_split(data: DataConfig, root: Path, *, train: bool) -> LabelledImages:
+def _whole_split(data: DataConfig, root: Path, *, train: bool, download: bool) -> LabelledImages:
     if data.dataset.startswith("imagefolder:"):
         return _imagefolder(data, train=train)
     match data.dataset:
         case "pets":
-            return _pets(root, data.exif, train=train)
+            return _pets(root, data.exif, train=train, download=download)
         case "fashion-mnist":
-            return _fashion_mnist(root, train=train)
+            return _fashion_mnist(root, train=train, download=download)
         case "cifar10":
-            return _cifar10(root, train=train)
+            return _cifar10(root, train=train, download=download)
         case "digits":
             return _digits(train=train)
     if Path(data.dataset).is_dir():
@@ -174,21 +176,21 @@ def _digits(*, train: bool) -> LabelledImages:
     return _in_memory("digits", pixels[chosen], labels[chosen], chosen, tuple("0123456789"))
 
 
-def _fashion_mnist(root: Path, *, train: bool) -> LabelledImages:
+def _fashion_mnist(root: Path, *, train: bool, download: bool) -> LabelledImages:
     folder = root / "FashionMNIST" / "raw"
     stem = "train" if train else "t10k"
     files = [folder / f"{stem}-images-idx3-ubyte", folder / f"{stem}-labels-idx1-ubyte"]
-    _ensure(root, "FashionMNIST", files, lambda: tvd.FashionMNIST(str(root), download=True))
+    _ensure(root, "FashionMNIST", files, download and (lambda: tvd.FashionMNIST(str(root), download=True)))
     pixels = np.frombuffer(files[0].read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28)
     labels = np.frombuffer(files[1].read_bytes(), np.uint8, offset=8).astype(np.int64)
     return _in_memory("fashion-mnist", pixels, labels, np.arange(len(labels)), tuple(tvd.FashionMNIST.classes))
 
 
-def _cifar10(root: Path, *, train: bool) -> LabelledImages:
+def _cifar10(root: Path, *, train: bool, download: bool) -> LabelledImages:
     folder = root / "cifar-10-batches-py"
     names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
     files = [folder / name for name in (*names, "batches.meta")]
-    _ensure(root, "cifar-10-batches-py", files, lambda: tvd.CIFAR10(str(root), download=True))
+    _ensure(root, "cifar-10-batches-py", files, download and (lambda: tvd.CIFAR10(str(root), download=True)))
     try:
         # torchvision checks each file's published MD5 before it unpickles it.
         source = tvd.CIFAR10(str(root), train=train)
@@ -198,7 +200,7 @@ def _cifar10(root: Path, *, train: bool) -> LabelledImages:
     return _in_memory("cifar10", source.data, labels, np.arange(len(labels)), tuple(source.classes))
 
 
-def _pets(root: Path, exif: Exif, *, train: bool) -> LabelledImages:
+def _pets(root: Path, exif: Exif, *, train: bool, download: bool) -> LabelledImages:
     """Oxford-IIIT Pet: the listing of a split has lines ``Abyssinian_100 1 1 1``, the breed's number from 1 second."""
     folder = root / "oxford-iiit-pet"
     listing = folder / "annotations" / ("trainval.txt" if train else "test.txt")
@@ -206,7 +208,7 @@ def _pets(root: Path, exif: Exif, *, train: bool) -> LabelledImages:
         root,
         "oxford-iiit-pet",
         [folder / "images", listing],
-        lambda: tvd.OxfordIIITPet(str(root), download=True),
+        download and (lambda: tvd.OxfordIIITPet(str(root), download=True)),
     )
     rows = [line.split() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
     breeds = {int(row[1]) - 1: " ".join(part.title() for part in row[0].split("_")[:-1]) for row in rows}
@@ -304,10 +306,12 @@ def _files(
     )
 
 
-def _ensure(root: Path, folder: str, needed: list[Path], download: Callable[[], object]) -> None:
+def _ensure(root: Path, folder: str, needed: list[Path], download: Callable[[], object] | Literal[False]) -> None:
     """Let torchvision download a dataset where `needed` is not all there, one process at a time."""
     if all(path.exists() for path in needed):
         return
+    if not download:
+        raise InputError(f"the dataset's files are not in {root / folder}.")
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{folder}.lock"):
         if all(path.exists() for path in needed):

@@ -5,7 +5,11 @@ from trainables.data.datasets import LabelledImages, different_classes, read_spl
 
 
 def held_out_images(
-    data: DataConfig, data_dir: str | None = None, training: LabelledImages | None = None
+    data: DataConfig,
+    data_dir: str | None = None,
+    training: LabelledImages | None = None,
+    *,
+    download: bool = True,
 ) -> LabelledImages:
     """Return the test split of `data`: the dataset's own, or the seeded share that training never sees.
 
@@ -14,8 +18,8 @@ def held_out_images(
     Raises:
         InputError: It is missing or not what the study recorded, or its classes are not those of the training split.
     """
-    images = read_split(data, data_dir, train=False)
-    expected = (training or training_images(data, data_dir)).classes
+    images = read_split(data, data_dir, train=False, download=download)
+    expected = (training or training_images(data, data_dir, download=download)).classes
     if images.classes != expected:
         raise different_classes(data, "test", images.classes, expected)
     return images

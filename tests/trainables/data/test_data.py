@@ -5,6 +5,7 @@ import io
 import shutil
 import struct
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -186,6 +187,17 @@ def test_a_download_that_fails_names_the_files_to_bring(tmp_path: Path, monkeypa
 
     with pytest.raises(InputError, match=r"cannot be downloaded .*bring its files yourself.*annotations/trainval.txt"):
         training_images(DataConfig(dataset="pets"), str(tmp_path))
+
+
+@pytest.mark.parametrize("dataset", ["pets", "fashion-mnist", "cifar10"])
+@pytest.mark.parametrize("read", [training_images, held_out_images])
+def test_who_may_not_download_is_told_that_the_files_are_missing(
+    tmp_path: Path, dataset: str, read: Callable[..., LabelledImages]
+) -> None:
+    with pytest.raises(InputError, match="the dataset's files are not in"):
+        read(DataConfig(dataset=dataset), str(tmp_path), download=False)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "LA", "1"])
