@@ -1,6 +1,7 @@
 """What a study's figures can be trusted to say: which trials are tied, and how optimistic validation was."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
@@ -46,11 +47,25 @@ def differ(right: np.ndarray, others: np.ndarray) -> float:
     return float(binomtest(only_one, only_one + only_other).pvalue)
 
 
-def tied_with(best: TrialRecord, records: Sequence[TrialRecord], labels: str) -> tuple[list[int], int] | None:
-    """Return the trials that validation cannot call worse than one, by number, and how many were compared with it.
+@dataclass(frozen=True)
+class PairedTest:
+    """A trial against the best one, on the same validation images at the best epoch of each."""
 
-    A trial is worse where its best epoch classifies fewer of the same validation images right, with a p-value below
-    `SIGNIFICANT`.
+    number: int
+    """The trial's."""
+    difference: int
+    """Images that the best one has right beyond this one."""
+    p_value: float
+    """McNemar's exact test, not corrected for how many trials are compared."""
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether validation cannot call the trial worse."""
+        return self.p_value >= SIGNIFICANT or self.difference < 0
+
+
+def paired_tests(best: TrialRecord, records: Sequence[TrialRecord], labels: str) -> list[PairedTest] | None:
+    """Return each other trial against the best one, by number, of those that kept their predictions.
 
     Args:
         best: The trial of the highest validation accuracy.
@@ -69,7 +84,25 @@ def tied_with(best: TrialRecord, records: Sequence[TrialRecord], labels: str) ->
         for one in records
         if one.number != best.number and one.val_predictions is not None
     }
-    tied = [
-        number for number, their in others.items() if differ(right, their) >= SIGNIFICANT or their.sum() > right.sum()
+    return [
+        PairedTest(number, int(right.sum()) - int(their.sum()), differ(right, their))
+        for number, their in others.items()
     ]
-    return tied, len(others)
+
+
+def tied_with(best: TrialRecord, records: Sequence[TrialRecord], labels: str) -> tuple[list[int], int] | None:
+    """Return the trials that validation cannot call worse than one, by number, and how many were compared with it.
+
+    The arguments are those of `paired_tests`; None where it returns None.
+    """
+    tests = paired_tests(best, records, labels)
+    return None if tests is None else ([one.number for one in tests if one.is_tied], len(tests))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number, in their order (Holm 1979): the family-wise error rate holds."""
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = highest
+    return adjusted
