@@ -15,7 +15,7 @@ PACKAGES = ("hpo", "search_spaces", "trainables")
 LAYERS = (
     {"hpo/cli"},
     {"hpo/dashboard"},
-    {"hpo/studies"},
+    {"hpo/studies", "hpo/report"},
     {"hpo/final"},
     {"hpo/views", "hpo/tune"},
     {"hpo/ledger", "hpo/machines"},
@@ -33,10 +33,15 @@ FENCES = {
     "torch": {"trainables", "hpo/tune/worker.py", "hpo/machines/nodes.py"},
     "typer": {"hpo/cli"},
     "rich": {"hpo/cli", "hpo/views"},
-    "matplotlib": {"hpo/views"},
+    "matplotlib": {"hpo/views", "hpo/report"},
+    "jinja2": {"hpo/report"},
     "hpo": {"hpo"},
     "trainables.training.held_out_evaluation": {"hpo/final/retrain.py"},
-    "trainables.data.held_out": {"hpo/studies/preflight.py", "trainables/training/held_out_evaluation.py"},
+    "trainables.data.held_out": {
+        "hpo/studies/preflight.py",
+        "hpo/report/examples.py",
+        "trainables/training/held_out_evaluation.py",
+    },
 }
 """Where alone a module is imported: a room with all that lies below it, or a file."""
 

@@ -25,6 +25,7 @@ from hpo.cli.groups import (
 from hpo.cli.guard import Aside, guarded, is_own
 from hpo.cli.home import ensure_home
 from hpo.cli.output import conclude, console, print_json
+from hpo.cli.report import report
 from hpo.errors import UsageError
 
 logger = logging.getLogger("hpo")
@@ -280,6 +281,7 @@ def options(
     """Hyperparameter-optimisation studies for fine-tuning pretrained image backbones."""
 
 
+app.command()(report)
 app.add_typer(cluster)
 app.command()(doctor)
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.e2e.shell import Shell, wait_for_checkpoint
+from tests.report_browser import CONTRAST, CUT_OFF, browser, is_installed, requests, show
 from tests.tiny_backbone import tiny
 
 
@@ -135,6 +136,33 @@ def test_a_retrain_over_seeds_and_candidates_is_counted(shell: Shell, summary: d
     assert final["test_looks"] == 3
     assert len(final["seeds"]["test_accuracies"]) == 2
     assert final["seeds"]["stdev"] >= 0
+
+
+def test_the_study_is_reported_with_images_of_what_it_confuses(shell: Shell, summary: dict[str, Any]) -> None:
+    out, _ = shell.hpo("report", "tiny")
+
+    page = shell.folder / out.strip()
+    text = page.read_text(encoding="utf-8")
+    assert page == shell.folder / "studies" / "tiny" / "report" / "report.html"
+    assert f"{summary['final']['test_accuracy']:.4f}" in text
+    assert "data:image/jpeg;base64," in text
+    assert len(pd.read_csv(page.parent / "tables" / "trials.csv")) == 20
+    # Every epoch of this study has its time: the chart shows epochs, not the whole of a trial.
+    assert "Not all of its epochs have times" not in text
+    if is_installed():
+        with browser() as driver:
+            for width, scheme in ((1280, "dark"), (400, "light")):
+                show(driver, page, width, scheme)
+                assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+                assert driver.execute_script(CONTRAST) == []
+                assert driver.execute_script(CUT_OFF) == []
+            assert requests(driver, page) <= {"file", "data"}
+
+
+def test_a_report_of_a_study_that_is_not_there_is_refused(shell: Shell, summary: dict[str, Any]) -> None:
+    _, err = shell.hpo("report", "tiny", "tinny", code=2)
+
+    assert "there is no study tinny" in err
 
 
 def assert_loopback_only(process: subprocess.Popen[str]) -> None:

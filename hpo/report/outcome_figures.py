@@ -1,0 +1,135 @@
+"""What a study's time went into, and what its model confuses, as figures."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from hpo.report.predictions import Predictions
+from hpo.report.search_figures import time_unit
+from hpo.report.source import StudySource
+from hpo.report.style import INK, PAPER, SIZE, STATES, WIDE, Drawing, draw, grid
+from hpo.report.timeline import Lane, has_epoch_times
+
+_MOST_LANES = 120
+"""Rows of the Gantt chart that make it higher; more make them thinner."""
+_MOST_LABELS = 60
+"""Classes whose names stand at the confusion matrix; of more, every so many."""
+_MOST_COUNTS = 40
+"""Classes whose counts stand in it."""
+_LONGEST_LABEL = 18
+_RIGHT, _CONFUSED = "#2f86d1", "#e2591b"
+"""Between the palette's light and dark colours, since pixels cannot follow the reader's scheme."""
+_FAINTEST = 0.18
+"""Opacity of the smallest share that is not 0."""
+_SHADE = 0.55
+"""Opacity of a whole class: what is written on it has a contrast of 4.5 or more, in light and in dark."""
+
+
+def time_drawing(source: StudySource, lanes: list[Lane]) -> Drawing:
+    """Draw what ran where and when: a Gantt chart."""
+    origin = min(one.start for lane in lanes for one in lane.stretches)
+    end = max(one.end for lane in lanes for one in lane.stretches)
+    unit, size = time_unit(end - origin)
+    used = {one.state for lane in lanes for one in lane.stretches}
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for row, lane in enumerate(lanes):
+            for state in used:
+                bars = [
+                    ((one.start - origin) / size, (one.end - one.start) / size)
+                    for one in lane.stretches
+                    if one.state == state
+                ]
+                axes.broken_barh(bars, (row - 0.36, 0.72), facecolors=STATES[state], edgecolors=PAPER, linewidth=0.4)
+            _number(axes, row, lane, origin, size, end - origin)
+        firsts = [row for row, lane in enumerate(lanes) if row == 0 or _place(lane) != _place(lanes[row - 1])]
+        axes.set_yticks(firsts, [_shortened(_place(lanes[row]), 40) for row in firsts])
+        axes.tick_params("y", length=0, labelsize=8.5)
+        axes.invert_yaxis()
+        axes.set_xlim(0, (end - origin) / size)
+        axes.set_xlabel(f"{unit} since the first epoch began")
+        axes.spines["left"].set_visible(False)
+        grid(axes, "x")
+        figure.legend(
+            handles=[Patch(color=STATES[state], label=state) for state in STATES if state in used],
+            loc="outside upper right",
+            ncols=4,
+        )
+
+    caption = "A row for each trial at a time of a machine's device; a bar is a trial while it trains."
+    if not has_epoch_times(source.records):
+        caption += (
+            " Not all of its epochs have times: such a trial's bar reaches from its start to its end, waits included."
+        )
+    alt = f"When {len(source.records)} trials ran on {len(lanes)} places, over {(end - origin) / size:.1f} {unit}."
+    height = 1.3 + max(0.12, min(0.5, 10 / len(lanes))) * min(len(lanes), _MOST_LANES)
+    return draw("time", "Where the time went", caption, alt, paint, (WIDE, height))
+
+
+def _place(lane: Lane) -> str:
+    return f"{lane.host}\n{lane.device}"
+
+
+def _number(axes: Axes, row: int, lane: Lane, origin: float, size: float, span: float) -> None:
+    """Write a trial's number where its bar is wide enough."""
+    for one in lane.stretches:
+        if one.end - one.start > 0.03 * span:
+            middle = ((one.start + one.end) / 2 - origin) / size
+            axes.text(
+                middle,
+                row,
+                str(one.trial),
+                gid=f"number-{one.trial}-{row}",
+                ha="center",
+                va="center",
+                color=PAPER,
+                fontsize=8.5,
+                weight="bold",
+            )
+
+
+def confusion_drawing(predictions: Predictions) -> Drawing:
+    """Draw the confusion matrix: what is right in blue, what is confused in vermilion."""
+    counts, classes = predictions.confusion, predictions.classes
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    pixels = np.zeros((*counts.shape, 4))
+    pixels[..., :3] = to_rgb(_CONFUSED)
+    pixels[np.arange(len(classes)), np.arange(len(classes)), :3] = to_rgb(_RIGHT)
+    pixels[..., 3] = np.where(counts > 0, _FAINTEST + (_SHADE - _FAINTEST) * np.sqrt(share), 0)
+    is_large = len(classes) > 16
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.imshow(pixels, interpolation="nearest", aspect="equal")
+        step = -(-len(classes) // _MOST_LABELS)
+        names = [_shortened(name, _LONGEST_LABEL) for name in classes[::step]]
+        places = range(0, len(classes), step)
+        slanted = max(map(len, names)) > 3
+        axes.set_xticks(places, names, rotation=50 if slanted else 0, ha="right" if slanted else "center")
+        axes.set_yticks(places, names)
+        axes.tick_params(length=0, labelsize=7.5 if is_large else 9.5)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        if len(classes) <= _MOST_COUNTS:
+            for row, column in zip(*np.nonzero(counts), strict=True):
+                axes.text(
+                    column, row, str(counts[row, column]), ha="center", va="center", color=INK,
+                    fontsize=6.5 if is_large else 9,
+                )  # fmt: skip
+
+    right, images = int(np.trace(counts)), int(counts.sum())
+    caption = (
+        f"{predictions.of[0].upper()}{predictions.of[1:]}: {right} of {images} right. Blue: right; vermilion: confused;"
+        " the shade is the square root of the share of the true class, so that single errors show."
+    )
+    alt = f"Confusion matrix of {len(classes)} classes: {right} of {images} images right."
+    side = WIDE if is_large else SIZE[0]
+    return draw("confusion", "Confusion matrix", caption, alt, paint, (side, side * 0.92))
+
+
+def _shortened(name: str, longest: int) -> str:
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
