@@ -1,0 +1,134 @@
+"""How long the report of a large study takes, and how large it is: ``python -m benchmarks.report``.
+
+The study is synthetic and written through the ledger into SQLite: 1,000 trials of up to 50 epochs, 37 classes,
+920 validation images, predictions of all trials, and those of a final model. Nothing is trained.
+"""
+
+import argparse
+import json
+import logging
+import math
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+
+import search_spaces
+from hpo.ledger import studies
+from hpo.ledger.ledger import Ledger
+from hpo.paths import StudyPaths
+from hpo.report.build import report, report_folder
+from hpo.report.source import read
+from hpo.spec import RunOptions, SearchConfig, StudySpec
+from trainables.config import DataConfig, EpochResult, ModelConfig
+from trainables.predictions import pack
+
+CLASSES = tuple(f"class {number}" for number in range(37))
+VALIDATION, TEST, SLOTS = 920, 3669, 4
+
+
+def main() -> None:
+    """Write the study, make its report, and print seconds and bytes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--folder", type=Path, help="Where the study is kept; default: a temporary folder.")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        url = f"sqlite:///{folder / 'optuna.db'}"
+        paths = StudyPaths(folder, "large")
+        begun = time.monotonic()
+        write_study(url, paths, options.trials)
+        wrote = time.monotonic()
+        page = report([read(studies.open_study(url, paths.name), paths)], report_folder([paths]))
+        ended = time.monotonic()
+        print(  # noqa: T201 - the result
+            json.dumps(
+                {
+                    "trials": options.trials,
+                    "writing_s": round(wrote - begun, 1),
+                    "report_s": round(ended - wrote, 1),
+                    "page_mb": round(page.stat().st_size / 1e6, 2),
+                }
+            )
+        )
+
+
+def write_study(url: str, paths: StudyPaths, trials: int) -> Ledger:
+    """Create a study of random search with invented curves, three quarters of which end at epochs 2 and 8."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, len(CLASSES), VALIDATION)
+    space = search_spaces.builtin("resnet50", "default")
+    search = SearchConfig(space=search_spaces.to_dict(space), sampler="random")
+    spec = StudySpec(
+        data=DataConfig(dataset="pets"), model=ModelConfig(backbone="resnet50", image_size=224), search=search, seed=0
+    )
+    splits = {
+        "train": 2760,
+        "validation": VALIDATION,
+        "classes": list(CLASSES),
+        "validation_labels": pack(labels),
+    }
+    ledger = studies.create(url, paths.name, spec, RunOptions(trials=trials), splits)
+    clock = [0.0] * SLOTS
+    for number in range(trials):
+        _write_trial(ledger, generator, labels, clock, number % SLOTS)
+    test = generator.integers(0, len(CLASSES), TEST)
+    predicted = _guess(generator, test, 0.9)
+    paths.final.mkdir(parents=True, exist_ok=True)
+    rows = {"image": [f"{number}.jpg" for number in range(TEST)]}
+    names = np.asarray(CLASSES)
+    pd.DataFrame({**rows, "true": names[test], "predicted": names[predicted]}).to_csv(
+        paths.final / "test_predictions.csv", index=False
+    )
+    right = float((test == predicted).mean())
+    ledger.final = {
+        "trial": 0,
+        "best_trial": 0,
+        "test_accuracy": right,
+        "test_accuracy_ci95": [right - 0.01, right + 0.01],
+        "test_images": TEST,
+        "seeds": {"test_accuracies": [right], "mean": right, "stdev": None},
+    }
+    return ledger
+
+
+def _write_trial(
+    ledger: Ledger, generator: np.random.Generator, labels: np.ndarray, clock: list[float], slot: int
+) -> None:
+    assignment = ledger.ask()
+    best = 0.92 - 0.05 * abs(math.log10(assignment.params["learning_rate"]) + 4) - 0.02 * generator.random()
+    epochs = int(assignment.params["epochs"])
+    pruned = generator.random() < 0.75
+    last = min(epochs, int(generator.choice([2, 2, 2, 8]))) if pruned else epochs
+    for number in range(1, last + 1):
+        value = best * (1 - math.exp(-number / 2))
+        result = EpochResult(
+            epoch=number,
+            val_accuracy=value,
+            val_loss=1 - value,
+            train_loss=1 - value,
+            learning_rate=assignment.params["learning_rate"],
+            seconds=float(generator.uniform(20, 60)),
+            images_per_second=50.0,
+            val_predictions=pack(_guess(generator, labels, value)) if number == last else "",
+        )
+        clock[slot] += result.seconds
+        with patch("hpo.ledger.ledger.time", SimpleNamespace(time=lambda: clock[slot])):
+            ledger.report(assignment.number, result, host=f"10.0.0.{1 + slot % 2}", device="a card")
+    ledger.finish(assignment.number, "PRUNED" if pruned and last < epochs else "COMPLETE")
+
+
+def _guess(generator: np.random.Generator, labels: np.ndarray, right: float) -> np.ndarray:
+    wrong = generator.random(len(labels)) > right
+    return np.where(wrong, generator.integers(0, len(CLASSES), len(labels)), labels)
+
+
+if __name__ == "__main__":
+    main()
