@@ -73,7 +73,7 @@ def test_every_command_of_the_readme_is_known_here() -> None:
 
     assert kinds == {
         *(f"make {target}" for target in ("demo", "test")),
-        *(f"hpo {name}" for name in ("run", "resume", "status", "export", "retrain", "dashboard", "delete")),
+        *(f"hpo {name}" for name in ("run", "resume", "status", "export", "retrain", "report", "dashboard", "delete")),
         *(f"hpo {name}" for name in ("cluster", "doctor")),
     }
 
@@ -91,6 +91,7 @@ def test_the_studys_commands_run_in_the_readmes_order(folder: Path) -> None:
             "resume": "study demo: 4 COMPLETE",
             "status": "best validation",
             "retrain": "over 2 seeds: mean 0.",
+            "report": "studies/demo/report/report.html",
         }
         assert expected.get(command.split()[1], "") in out
         if "json" in command:
