@@ -29,6 +29,8 @@ def chromium(profile: Path, width: int = 1280, height: int = 1000) -> Iterator[C
     options.binary_location = found[0]
     for flag in (*_FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
         options.add_argument(flag)
+    # What pages ask the network for, and what they complain of.
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = Chrome(options=options, service=ChromeService(found[1]))
     try:
         yield driver

@@ -1,27 +1,10 @@
-"""Headless Chromium for tests of reports: a page in a size and a colour scheme, and what can be asked of it."""
+"""What tests ask of a report in Chromium: a page in a size and a colour scheme, and whether it can be read."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from selenium import webdriver
-
-MISSING = "Debian's packages chromium and chromium-driver are not installed"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
+from selenium.webdriver import Chrome
 
 CONTRAST = """
 const rgb = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
@@ -63,26 +46,7 @@ return [...document.querySelectorAll("figure svg")].flatMap((svg) => {
 """Returns the texts of figures that reach beyond their figure."""
 
 
-def is_installed() -> bool:
-    return shutil.which("chromium") is not None and shutil.which("chromedriver") is not None
-
-
-@contextmanager
-def browser() -> Iterator[webdriver.Chrome]:
-    with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = webdriver.ChromeOptions()
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.binary_location = shutil.which("chromium") or ""
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-        driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-        try:
-            yield driver
-        finally:
-            driver.quit()
-
-
-def show(driver: webdriver.Chrome, page: Path, width: int, scheme: str) -> None:
+def show(driver: Chrome, page: Path, width: int, scheme: str) -> None:
     """Open a page as wide as `width` pixels, to a reader who prefers the colour scheme ``light`` or ``dark``."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -91,7 +55,7 @@ def show(driver: webdriver.Chrome, page: Path, width: int, scheme: str) -> None:
     driver.get(page.as_uri())
 
 
-def picture(driver: webdriver.Chrome) -> dict[str, Any]:
+def picture(driver: Chrome) -> dict[str, Any]:
     """Return the whole page as a PNG, in base64 under ``data``."""
     found: dict[str, Any] = driver.execute_cdp_cmd(
         "Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True}
@@ -99,7 +63,7 @@ def picture(driver: webdriver.Chrome) -> dict[str, Any]:
     return found
 
 
-def requests(driver: webdriver.Chrome, page: Path) -> set[str]:
+def requests(driver: Chrome, page: Path) -> set[str]:
     """Return the schemes of all that a page has asked for, such as ``file``; Chromium's own pages do not count."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]  # type: ignore[no-untyped-call]
     sent = [one["params"] for one in messages if one["method"] == "Network.requestWillBeSent"]

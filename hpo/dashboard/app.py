@@ -39,7 +39,7 @@ _SAFE: Headers = [
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Referrer-Policy", "same-origin"),
 ]
-_NO_SCRIPTS = ("Content-Security-Policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'")
+_NO_SCRIPTS = ("Content-Security-Policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:")
 """For files, which may hold text of anybody's."""
 
 

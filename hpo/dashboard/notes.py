@@ -20,7 +20,7 @@ FACTS: dict[str, Callable[[TrialRecord], float | str | None]] = {
     "best validation accuracy": lambda record: round(record.best.val_accuracy, 4) if record.best else None,
     "best epoch": lambda record: record.best.epoch if record.best else None,
     "epochs run": lambda record: len(record.curve),
-    "training seconds": lambda record: round(sum(result.seconds for result in record.curve), 1),
+    "training seconds": lambda record: round(record.seconds_trained, 1),
     "seconds from start to end": lambda record: round(record.seconds, 1) if record.seconds is not None else None,
     "peak GPU memory, GiB": lambda record: round(record.memory_gb["measured"], 2) if record.memory_gb else None,
     "machine": lambda record: ", then ".join(record.hosts) or None,

@@ -74,6 +74,17 @@ class TrialRecord:
         """The first epoch of the highest validation accuracy; None before the first epoch."""
         return max(self.curve, key=lambda result: result.val_accuracy, default=None)
 
+    @property
+    def seconds_trained(self) -> float:
+        """What its epochs took, in s; waits and interruptions do not count."""
+        return sum(result.seconds for result in self.curve)
+
+
+def accuracy(record: TrialRecord) -> float:
+    """Return the validation accuracy of a trial's best epoch; it must have one."""
+    assert record.best is not None
+    return record.best.val_accuracy
+
 
 def count_states(records: list[TrialRecord]) -> dict[State, int]:
     """Return how many trials are in each state, zeros included."""

@@ -10,9 +10,9 @@ from hpo.report.examples import example_images
 from hpo.report.outcome_figures import confusion_drawing, time_drawing
 from hpo.report.page import Example, Section, write
 from hpo.report.parameter_figures import parameter_drawings
-from hpo.report.predictions import Predictions, worst_confusions
+from hpo.report.predictions import PAIRS, Predictions, confused_pairs
 from hpo.report.search_figures import search_drawings
-from hpo.report.source import StudySource, trained_seconds
+from hpo.report.source import StudySource
 from hpo.report.tables import Column, Table
 from hpo.report.timeline import active_seconds, lanes, stretches
 from hpo.views.summary import duration
@@ -88,10 +88,10 @@ def _time(source: StudySource) -> Section:
     if not found:
         return Section("time", "Where the time went", ["No epoch has been trained yet."])
     rows, active = lanes(found), active_seconds(found)
-    slowest = max(source.records, key=trained_seconds)
+    slowest = max(source.records, key=lambda one: one.seconds_trained)
     said = [
         f"All epochs together took {duration(source.seconds)}, within {duration(active)} in which the study ran. The"
-        f" longest trial, {slowest.number}, took {duration(trained_seconds(slowest))} of them. Idle is the share of"
+        f" longest trial, {slowest.number}, took {duration(slowest.seconds_trained)} of them. Idle is the share of"
         f" those {duration(active)} in which no epoch was trained: starts, checkpoints, and waits for other trials."
     ]
     return Section(
@@ -108,7 +108,7 @@ def _confused(source: StudySource) -> tuple[Section, list[Table]]:
     if found is None:
         reason = "neither a final model's predictions nor those of the best trial are kept"
         return Section("confusion", title, [f"Not known: {reason}."]), []
-    pairs = worst_confusions(found)
+    pairs = confused_pairs(found, PAIRS)
     said = [] if pairs else ["It confuses no two classes."]
     if found.split == "validation":
         said.append(
@@ -124,11 +124,15 @@ def _confused(source: StudySource) -> tuple[Section, list[Table]]:
         )
         for pair in pairs
     ]
-    every = len(found.classes) ** 2
     section = Section(
-        "confusion", title, said, drawings=[confusion_drawing(found)], examples=examples, tables=[tables.classes(found)]
+        "confusion",
+        title,
+        said,
+        drawings=[confusion_drawing(found)],
+        examples=examples,
+        tables=[tables.classes(found.confusions)],
     )
-    return section, [tables.confusions(worst_confusions(found, every))]
+    return section, [tables.confusions(confused_pairs(found))]
 
 
 def _pictures(source: StudySource, found: Predictions, names: list[str]) -> tuple[dict[str, str], str]:

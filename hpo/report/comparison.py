@@ -8,12 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hpo.final.significance import SIGNIFICANT, differ, holm, wilson_interval
+from hpo.ledger.records import accuracy
 from hpo.report import facts
+from hpo.report.drawing import SEVERAL, SIZE, Drawing, draw
 from hpo.report.predictions import Predictions
 from hpo.report.search_figures import time_axis, time_unit
-from hpo.report.source import StudySource, accuracy
-from hpo.report.style import GREY, INK, SEVERAL, SIZE, Drawing, draw, grid
-from hpo.report.tables import Column, Table, p_value, share, shown
+from hpo.report.source import StudySource
+from hpo.report.tables import Column, Table, p_value, parameters, share
+from hpo.views.style import GREY, INK, grid, legend_below
 from hpo.views.summary import duration
 
 _LONGEST_NAME = 26
@@ -56,7 +58,7 @@ def studies(sources: Sequence[StudySource]) -> Table:
         Column("test_low", "from", share),
         Column("test_high", "to", share),
         Column("seconds_trained", "training", duration),
-        *(Column(name, name.replace("_", " "), shown if name != "freeze_mode" else None) for name in names),
+        *parameters(names),
     )
     return Table("studies", "Studies, the best on validation first, each with its best configuration", columns, rows)
 
@@ -152,7 +154,7 @@ def _intervals(sources: Sequence[StudySource]) -> Drawing:
         axes.set_yticks(range(len(sources)), [_label(one) for one in sources])
         axes.set_ylim(len(sources) - 0.5, -0.5)
         axes.set_xlabel("accuracy")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        legend_below(axes, columns=2)
         grid(axes, "x")
 
     caption = (
@@ -184,7 +186,7 @@ def _costs(sources: Sequence[StudySource]) -> Drawing:
         time_axis(axes, times, "training time of the whole study", unit)
         axes.margins(x=0.12)
         axes.set_ylabel("accuracy")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        legend_below(axes, columns=2)
         grid(axes)
 
     caption = (
@@ -207,7 +209,8 @@ def _tested(source: StudySource) -> Predictions | None:
 
 def _named(predictions: Predictions) -> dict[str, str]:
     """Each image's name and class."""
-    return dict(zip(predictions.names, (predictions.classes[label] for label in predictions.true), strict=True))
+    found = predictions.confusions
+    return dict(zip(predictions.names, (found.classes[label] for label in found.true), strict=True))
 
 
 def _right(source: StudySource) -> np.ndarray:
@@ -215,7 +218,7 @@ def _right(source: StudySource) -> np.ndarray:
     found = _tested(source)
     assert found is not None
     order = np.argsort(np.asarray(found.names, dtype=object))
-    right: np.ndarray = (found.true == found.predicted)[order]
+    right: np.ndarray = (found.confusions.true == found.confusions.predicted)[order]
     return right
 
 

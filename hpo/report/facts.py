@@ -7,9 +7,9 @@ from typing import Any
 
 import search_spaces
 from hpo.final.significance import PairedTest, paired_tests, wilson_interval
-from hpo.ledger.records import TrialRecord
+from hpo.ledger.records import TrialRecord, accuracy
 from hpo.paths import command
-from hpo.report.source import StudySource, accuracy, trained_seconds
+from hpo.report.source import StudySource
 from hpo.report.tables import p_value, shown
 from hpo.report.timeline import active_seconds, stretches
 from hpo.views.summary import duration
@@ -186,7 +186,7 @@ def conclusions(source: StudySource, rows: list[Tied] | None) -> list[str]:
             if cheapest.number != best.number:
                 said.append(
                     f"The cheapest of them is trial {cheapest.number} ({cheapest.params}): {duration(cheapest.seconds)}"
-                    f" of training instead of {duration(trained_seconds(best))}."
+                    f" of training instead of {duration(best.seconds_trained)}."
                 )
             else:
                 said.append("The best one is the cheapest of them.")
@@ -220,7 +220,7 @@ def made_at() -> str:
 
 def _tied(record: TrialRecord, test: PairedTest | None) -> Tied:
     against = None if test is None else test.p_value
-    return Tied(record.number, _short(record.params), accuracy(record), against, trained_seconds(record))
+    return Tied(record.number, _short(record.params), accuracy(record), against, record.seconds_trained)
 
 
 def _interval(source: StudySource, record: TrialRecord) -> str:

@@ -1,30 +1,21 @@
 """What a study's time went into, and what its model confuses, as figures."""
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from hpo.report.drawing import SIZE, WIDE, Drawing, draw
 from hpo.report.predictions import Predictions
 from hpo.report.search_figures import time_unit
 from hpo.report.source import StudySource
-from hpo.report.style import INK, PAPER, SIZE, STATES, WIDE, Drawing, draw, grid
 from hpo.report.timeline import Lane, has_epoch_times
+from hpo.views.confusion import paint_matrix, paint_pairs
+from hpo.views.style import PAPER, STATES, grid
 
 _MOST_LANES = 120
 """Rows of the Gantt chart that make it higher; more make them thinner."""
-_MOST_LABELS = 60
-"""Classes whose names stand at the confusion matrix; of more, every so many."""
 _MOST_COUNTS = 40
-"""Classes whose counts stand in it."""
-_LONGEST_LABEL = 18
-_RIGHT, _CONFUSED = "#2f86d1", "#e2591b"
-"""Between the palette's light and dark colours, since pixels cannot follow the reader's scheme."""
-_FAINTEST = 0.18
-"""Opacity of the smallest share that is not 0."""
-_SHADE = 0.55
-"""Opacity of a whole class: what is written on it has a contrast of 4.5 or more, in light and in dark."""
+"""Classes whose counts stand in the confusion matrix."""
 
 
 def time_drawing(source: StudySource, lanes: list[Lane]) -> Drawing:
@@ -92,41 +83,27 @@ def _number(axes: Axes, row: int, lane: Lane, origin: float, size: float, span: 
 
 
 def confusion_drawing(predictions: Predictions) -> Drawing:
-    """Draw the confusion matrix: what is right in blue, what is confused in vermilion."""
-    counts, classes = predictions.confusion, predictions.classes
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    pixels = np.zeros((*counts.shape, 4))
-    pixels[..., :3] = to_rgb(_CONFUSED)
-    pixels[np.arange(len(classes)), np.arange(len(classes)), :3] = to_rgb(_RIGHT)
-    pixels[..., 3] = np.where(counts > 0, _FAINTEST + (_SHADE - _FAINTEST) * np.sqrt(share), 0)
-    is_large = len(classes) > 16
+    """Draw the confusion matrix, or of many classes the most confused pairs."""
+    found = predictions.confusions
+    right, images = int((found.true == found.predicted).sum()), len(found.true)
+    of = f"{predictions.of[0].upper()}{predictions.of[1:]}: {right} of {images} right."
+    if not found.is_matrix:
+        caption = f"{of} The pairs of {len(found.classes)} classes that are confused most."
+        size = (WIDE, 1.8 + 0.28 * max(found.bars, 1))
+        return draw(
+            "confusion", "Most confused", caption, caption, lambda one: paint_pairs(one.subplots(), found), size
+        )
+    is_large, has_counts = len(found.classes) > 16, len(found.classes) <= _MOST_COUNTS
+    count_pt = None if not has_counts else 6.5 if is_large else 9
 
     def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.imshow(pixels, interpolation="nearest", aspect="equal")
-        step = -(-len(classes) // _MOST_LABELS)
-        names = [_shortened(name, _LONGEST_LABEL) for name in classes[::step]]
-        places = range(0, len(classes), step)
-        slanted = max(map(len, names)) > 3
-        axes.set_xticks(places, names, rotation=50 if slanted else 0, ha="right" if slanted else "center")
-        axes.set_yticks(places, names)
-        axes.tick_params(length=0, labelsize=7.5 if is_large else 9.5)
-        axes.spines[:].set_visible(False)
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class")
-        if len(classes) <= _MOST_COUNTS:
-            for row, column in zip(*np.nonzero(counts), strict=True):
-                axes.text(
-                    column, row, str(counts[row, column]), ha="center", va="center", color=INK,
-                    fontsize=6.5 if is_large else 9,
-                )  # fmt: skip
+        paint_matrix(figure.subplots(), found, 7.5 if is_large else 9.5, count_pt)
 
-    right, images = int(np.trace(counts)), int(counts.sum())
     caption = (
-        f"{predictions.of[0].upper()}{predictions.of[1:]}: {right} of {images} right. Blue: right; vermilion: confused;"
-        " the shade is the square root of the share of the true class, so that single errors show."
+        f"{of} Blue: right; vermilion: confused; the shade is the square root of the share of the true class, so that"
+        " single errors show."
     )
-    alt = f"Confusion matrix of {len(classes)} classes: {right} of {images} images right."
+    alt = f"Confusion matrix of {len(found.classes)} classes: {right} of {images} images right."
     side = WIDE if is_large else SIZE[0]
     return draw("confusion", "Confusion matrix", caption, alt, paint, (side, side * 0.92))
 

@@ -4,35 +4,18 @@ import base64
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hpo.report.facts import made_at
-from hpo.report.style import Drawing, css_variables
+from hpo.report.drawing import Drawing, css_variables
+from hpo.report.facts import Tile, made_at
 from hpo.report.tables import Table
 
 PAGE = "report.html"
 _FOLDERS = ("figures", "tables")
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a page: sentences, then facts, figures and tables, whichever it has."""
-
-    id: str
-    title: str
-    sentences: Sequence[str] = ()
-    tiles: Sequence[Any] = ()
-    facts: Sequence[tuple[str, str]] = ()
-    drawings: Sequence[Drawing] = ()
-    tables: Sequence[Table] = ()
-    examples: Sequence[Any] = ()
-    """Confused pairs, as `Example`."""
-    shown: bool = field(default=True)
 
 
 @dataclass(frozen=True)
@@ -42,6 +25,20 @@ class Example:
     text: str
     pictures: tuple[tuple[str, str], ...]
     """(name, ``data:`` address) of each."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: sentences, then facts, figures and tables, whichever it has."""
+
+    id: str
+    title: str
+    sentences: Sequence[str] = ()
+    tiles: Sequence[Tile] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    drawings: Sequence[Drawing] = ()
+    tables: Sequence[Table] = ()
+    examples: Sequence[Example] = ()
 
 
 def write(folder: Path, title: str, subtitle: str, sections: Sequence[Section], data: Sequence[Table]) -> Path:
@@ -60,7 +57,7 @@ def write(folder: Path, title: str, subtitle: str, sections: Sequence[Section], 
         for name in _FOLDERS:
             (fresh / name).mkdir(parents=True)
         for drawing in (one for section in sections for one in section.drawings):
-            (fresh / "figures" / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
+            (fresh / "figures" / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8", errors="replace")
             (fresh / "figures" / f"{drawing.name}.png").write_bytes(drawing.png)
         for table in (*(one for section in sections for one in section.tables), *data):
             if table.rows:

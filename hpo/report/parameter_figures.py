@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 import search_spaces
-from hpo.ledger.records import TrialRecord
-from hpo.report.search_figures import scatter_states
-from hpo.report.source import StudySource, accuracy
-from hpo.report.style import BLUE, INK, PAPER, SIZE, Drawing, draw, grid
+from hpo.ledger.records import TrialRecord, accuracy
+from hpo.report.drawing import SIZE, Drawing, draw
+from hpo.report.source import StudySource
 from hpo.report.tables import shown
+from hpo.views.search import scatter_states
+from hpo.views.style import BLUE, INK, PAPER, grid
 from search_spaces import ParamValue, SearchSpace
 
 _STEPS = 30

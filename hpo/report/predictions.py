@@ -9,6 +9,7 @@ import pandas as pd
 
 from hpo.final.significance import wilson_interval
 from hpo.ledger.records import TrialRecord
+from hpo.views.confusion import Confusions
 from trainables.predictions import unpack
 
 PAIRS = 6
@@ -21,23 +22,13 @@ EXAMPLES = 4
 class Predictions:
     """The classes that a model gave to images."""
 
+    confusions: Confusions
+
     of: str
     """Which images, and which model, in words."""
     split: Literal["test", "validation"]
-    classes: tuple[str, ...]
     names: tuple[str, ...]
     """Of the images; empty where they are not known."""
-    true: np.ndarray
-    """(N,) int64 indices into `classes`."""
-    predicted: np.ndarray
-    """(N,) int64."""
-
-    @property
-    def confusion(self) -> np.ndarray:
-        """(C, C) int64, true classes by row."""
-        counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        np.add.at(counts, (self.true, self.predicted), 1)
-        return counts
 
 
 @dataclass(frozen=True)
@@ -50,7 +41,7 @@ class Confusion:
     share: float
     """Of the true class's images."""
     examples: tuple[str, ...]
-    """Names of up to `EXAMPLES` of them."""
+    """Names of up to `EXAMPLES` of them; none where all pairs were asked for."""
 
 
 def final_predictions(path: Path, classes: tuple[str, ...]) -> Predictions | None:
@@ -59,13 +50,15 @@ def final_predictions(path: Path, classes: tuple[str, ...]) -> Predictions | Non
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError):
         return None
-    index = {name: number for number, name in enumerate(classes)}
+    # Names that are not UTF-8 are written with replacements.
+    index = {name.encode("utf-8", "replace").decode(): number for number, name in enumerate(classes)}
     if not {"image", "true", "predicted"} <= {*table.columns} or not {*table["true"], *table["predicted"]} <= {*index}:
         return None
+    if len(index) < len(classes):
+        return None
     true, predicted = (table[column].map(index).to_numpy(np.int64) for column in ("true", "predicted"))
-    return Predictions(
-        "held-out test images, by the final model", "test", classes, tuple(table["image"]), true, predicted
-    )
+    found = Confusions(true, predicted, classes)
+    return Predictions(found, "held-out test images, by the final model", "test", tuple(table["image"]))
 
 
 def validation_predictions(
@@ -88,57 +81,51 @@ def validation_predictions(
     except (OSError, ValueError, KeyError):
         names = ()
     known = names if len(names) == len(true) else ()
-    return Predictions(
-        f"validation images, by trial {record.number} at its best epoch", "validation", classes, known, true, predicted
-    )
+    of = f"validation images, by trial {record.number} at its best epoch"
+    return Predictions(Confusions(true, predicted, classes), of, "validation", known)
 
 
-def per_class(predictions: Predictions) -> list[dict[str, Any]]:
+def per_class(found: Confusions) -> list[dict[str, Any]]:
     """Return one row per class: images, recall with its 95 % interval, precision, F1; None where undefined."""
-    confusion = predictions.confusion
+    count = len(found.classes)
+    right = np.bincount(found.true[found.true == found.predicted], minlength=count).tolist()
+    said = np.bincount(found.predicted, minlength=count).tolist()
     rows = []
-    for number, name in enumerate(predictions.classes):
-        right, images, said = (
-            int(confusion[number, number]),
-            int(confusion[number].sum()),
-            int(confusion[:, number].sum()),
-        )
-        low, high = wilson_interval(right, images) if images else (None, None)
+    for number, (name, images) in enumerate(zip(found.classes, found.images.tolist(), strict=True)):
+        low, high = wilson_interval(right[number], images) if images else (None, None)
         rows.append(
             {
+                "number": number,
                 "class": name,
                 "images": images,
-                "recall": right / images if images else None,
+                "recall": right[number] / images if images else None,
                 "recall_low": low,
                 "recall_high": high,
-                "precision": right / said if said else None,
-                "f1": 2 * right / (images + said) if images + said else None,
+                "precision": right[number] / said[number] if said[number] else None,
+                "f1": 2 * right[number] / (images + said[number]) if images + said[number] else None,
             }
         )
     return rows
 
 
-def worst_confusions(predictions: Predictions, most: int = PAIRS) -> list[Confusion]:
-    """Return the pairs that are confused most often, the most frequent first, by the larger share where equal."""
-    confusion = predictions.confusion
-    images = np.maximum(confusion.sum(axis=1), 1)
-    np.fill_diagonal(confusion, 0)
-    pairs = [(int(row), int(column)) for row, column in zip(*np.nonzero(confusion), strict=True)]
-    pairs.sort(key=lambda pair: (-confusion[pair], -confusion[pair] / images[pair[0]], pair))
+def confused_pairs(predictions: Predictions, most: int | None = None) -> list[Confusion]:
+    """Return the pairs of classes that are confused, the worst first (`Confusions.worst`): all, or up to `most`."""
+    found = predictions.confusions
+    pairs, counts = (one[:most] for one in found.worst)
     return [
         Confusion(
-            predictions.classes[row],
-            predictions.classes[column],
-            int(confusion[row, column]),
-            float(confusion[row, column] / images[row]),
-            _examples(predictions, row, column),
+            found.classes[true],
+            found.classes[predicted],
+            count,
+            count / int(found.images[true]),
+            _examples(predictions, true, predicted) if most is not None else (),
         )
-        for row, column in pairs[:most]
+        for (true, predicted), count in zip(pairs.tolist(), counts.tolist(), strict=True)
     ]
 
 
 def _examples(predictions: Predictions, true: int, predicted: int) -> tuple[str, ...]:
     if not predictions.names:
         return ()
-    found = np.flatnonzero((predictions.true == true) & (predictions.predicted == predicted))
-    return tuple(predictions.names[index] for index in found[:EXAMPLES])
+    is_one = (predictions.confusions.true == true) & (predictions.confusions.predicted == predicted)
+    return tuple(predictions.names[index] for index in np.flatnonzero(is_one)[:EXAMPLES])

@@ -8,7 +8,7 @@ import numpy as np
 
 from hpo.ledger.importances import importances
 from hpo.ledger.ledger import Ledger
-from hpo.ledger.records import State, TrialRecord, best_records, count_states
+from hpo.ledger.records import State, TrialRecord, accuracy, best_records, count_states
 from hpo.paths import StudyPaths
 from hpo.report.predictions import Predictions, final_predictions, validation_predictions
 from hpo.spec import RunOptions, StudySpec
@@ -48,7 +48,7 @@ class StudySource:
     @property
     def seconds(self) -> float:
         """What all epochs of all trials took, in s."""
-        return sum(map(trained_seconds, self.records))
+        return sum(one.seconds_trained for one in self.records)
 
     @cached_property
     def importances(self) -> dict[str, np.ndarray]:
@@ -80,14 +80,3 @@ def read(ledger: Ledger, paths: StudyPaths) -> StudySource:
         final=ledger.final,
         test_looks=ledger.test_looks,
     )
-
-
-def accuracy(record: TrialRecord) -> float:
-    """Return the validation accuracy of a trial's best epoch; it must have one."""
-    assert record.best is not None
-    return record.best.val_accuracy
-
-
-def trained_seconds(record: TrialRecord) -> float:
-    """Return what a trial's epochs took, in s; waits and interruptions do not count."""
-    return sum(result.seconds for result in record.curve)

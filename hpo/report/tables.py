@@ -1,14 +1,14 @@
 """Tables of a report: the same rows for the page, where they are rounded, and for CSV, where they are not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
-from hpo.report.predictions import Confusion, Predictions, per_class
-from hpo.report.source import StudySource, accuracy, trained_seconds
+from hpo.report.predictions import Confusion, per_class
+from hpo.report.source import StudySource
 from hpo.report.timeline import Lane, machine_rows
+from hpo.views.confusion import Confusions
+from hpo.views.rows import as_csv, epoch_rows, trial_row
 from hpo.views.summary import duration
 
 Format = Callable[[Any], str]
@@ -38,8 +38,7 @@ class Table:
     @property
     def csv(self) -> str:
         """The rows as CSV, unrounded."""
-        text: str = pd.DataFrame(self.rows).to_csv(index=False)
-        return text
+        return as_csv(self.rows)
 
 
 def shown(value: object) -> str:
@@ -64,22 +63,10 @@ def p_value(value: float) -> str:
 
 def trials(source: StudySource) -> Table:
     """Return every trial."""
-    rows = [
-        {
-            "number": one.number,
-            "state": one.state,
-            "val_accuracy": accuracy(one) if one.best is not None else None,
-            "best_epoch": one.best.epoch if one.best is not None else None,
-            "epochs_trained": len(one.curve),
-            **{name: one.params.get(name) for name in source.space.parameters},
-            "seconds_trained": trained_seconds(one),
-            "memory_gb": one.memory_gb and one.memory_gb["measured"],
-            "host": " ".join(one.hosts),
-            "device": one.device or "",
-            "error": one.error or "",
-        }
-        for one in source.records
-    ]
+    names = source.space.parameters
+    rows = [trial_row(one) for one in source.records]
+    # A parameter of a condition that did not hold has no value.
+    rows = [{"number": row["number"], "state": row["state"], **dict.fromkeys(names), **row} for row in rows]
     # What is the same for all trials stands above, and in the CSV file.
     optional = [
         column
@@ -94,26 +81,24 @@ def trials(source: StudySource) -> Table:
     columns = (
         Column("number", "trial", str),
         Column("state", "state"),
-        Column("val_accuracy", "validation", share),
+        Column("best_val_accuracy", "validation", share),
         Column("best_epoch", "best epoch", str),
         Column("epochs_trained", "epochs run", str),
-        *(
-            Column(name, name.replace("_", " "), shown if name != "freeze_mode" else None)
-            for name in source.space.parameters
-        ),
+        *parameters(names),
         Column("seconds_trained", "training", duration),
         *optional,
     )
     return Table("trials", "Every trial", columns, rows)
 
 
+def parameters(names: Iterable[str]) -> list[Column]:
+    """Return the columns of parameters; a choice of words is no column of numbers."""
+    return [Column(name, name.replace("_", " "), shown if name != "freeze_mode" else None) for name in names]
+
+
 def curves(source: StudySource) -> Table:
     """Return every epoch, for the CSV file alone."""
-    rows = [
-        {"number": one.number, **{key: value for key, value in vars(result).items() if key != "val_predictions"}}
-        for one in source.records
-        for result in one.curve
-    ]
+    rows = [{"number": one.number, **row} for one in source.records for row in epoch_rows(one)]
     return Table("curves", "Every epoch", (), rows)
 
 
@@ -141,9 +126,10 @@ def machines(lanes: Sequence[Lane], active: float) -> Table:
     return Table("machines", "Machines", columns, machine_rows(lanes, active))
 
 
-def classes(predictions: Predictions) -> Table:
-    """Return each class."""
+def classes(found: Confusions) -> Table:
+    """Return each class, with its number where a figure calls some by it."""
     columns = (
+        *([Column("number", "number", "#{}".format)] if found.labels.numbered else []),
         Column("class", "class"),
         Column("images", "images", str),
         Column("recall", "recall", "{:.3f}".format),
@@ -152,7 +138,7 @@ def classes(predictions: Predictions) -> Table:
         Column("precision", "precision", "{:.3f}".format),
         Column("f1", "F1", "{:.3f}".format),
     )
-    return Table("classes", "Each class, with the 95 % interval of its recall", columns, per_class(predictions))
+    return Table("classes", "Each class, with the 95 % interval of its recall", columns, per_class(found))
 
 
 def confusions(found: Sequence[Confusion]) -> Table:

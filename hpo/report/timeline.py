@@ -109,7 +109,7 @@ def _of_trial(record: TrialRecord) -> list[Stretch]:
     host, device = record.host or "unknown", record.device or "unknown"
     times = [time for time in record.reported_at if time is not None]
     if len(times) < len(record.curve):
-        trained = sum(result.seconds for result in record.curve)
+        trained = record.seconds_trained
         start = record.started_at or 0.0
         end = record.ended_at or start + trained
         return [Stretch(record.number, record.state, host, device, start, end, trained, len(record.curve))]

@@ -1,12 +1,10 @@
 """The best configurations of a study in a form for other programs, and for the next study."""
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 import tomli_w
 import yaml
 
@@ -16,6 +14,7 @@ from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
 from hpo.paths import StudyPaths
 from hpo.views.figures import draw_search
+from hpo.views.rows import as_csv, trial_row
 
 Format = Literal["toml", "json", "yaml", "csv"]
 
@@ -37,7 +36,7 @@ def export(ledger: Ledger, form: Format, top: int) -> str:
     rows = [_row(record) for record in best]
     if form == "csv":
         flat = [{**{k: v for k, v in row.items() if k != "params"}, **row["params"]} for row in rows]
-        return _csv(flat)
+        return as_csv(flat)
     document = {
         "study": ledger.name,
         "backbone": ledger.spec.model.backbone,
@@ -51,7 +50,7 @@ def export(ledger: Ledger, form: Format, top: int) -> str:
 
 def trials_csv(records: Sequence[TrialRecord]) -> str:
     """Return trials as CSV, a row each."""
-    return _csv([_trial_row(record) for record in records])
+    return as_csv([trial_row(record) for record in records])
 
 
 def write_study_files(ledger: Ledger, paths: StudyPaths) -> None:
@@ -99,27 +98,3 @@ def _row(record: TrialRecord) -> dict[str, Any]:
         "best_epoch": record.best.epoch,
         "params": record.params,
     }
-
-
-def _trial_row(record: TrialRecord) -> dict[str, Any]:
-    best, last = record.best, record.curve[-1] if record.curve else None
-    return {
-        "number": record.number,
-        "state": record.state,
-        **record.params,
-        "epochs_trained": len(record.curve),
-        "best_epoch": best.epoch if best else None,
-        "best_val_accuracy": best.val_accuracy if best else None,
-        "last_val_accuracy": last.val_accuracy if last else None,
-        "seconds": record.seconds,
-        "host": " ".join(record.hosts) or None,
-        "device": record.device,
-        "memory_gb": record.memory_gb and record.memory_gb["measured"],
-        "error": record.error,
-    }
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    pd.DataFrame(rows).to_csv(buffer, index=False)
-    return buffer.getvalue()

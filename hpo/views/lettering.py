@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from matplotlib.font_manager import fontManager, get_font
 
-_DEFAULT = "DejaVu Sans"
+DEFAULT = "DejaVu Sans"
 """matplotlib brings it; Latin, Greek, Cyrillic, much of Arabic, symbols."""
 _MOST_SEARCHES = 24
 """Calls of `fc-match` for a picture, 10 to 50 ms each: one finds a script's font, or that there is none."""
@@ -42,7 +42,7 @@ class Labels:
 
 def lettering(texts: Sequence[str]) -> Lettering:
     """Find fonts for all characters of `texts`, as far as this machine has them."""
-    families, known = [_DEFAULT], _characters(fontManager.findfont(_DEFAULT))
+    families, known = [DEFAULT], _characters(fontManager.findfont(DEFAULT))
     searches = 0
     for one in sorted(set("".join(texts)) - known):
         # A font that an earlier character found may have this one, too. Controls and spaces are in none.

@@ -46,7 +46,7 @@ def seconds_left(records: list[TrialRecord], target: int) -> float | None:
     As many are taken to run at a time as do now. None where no trial runs, or none has ended.
     """
     running = count_states(records)["RUNNING"]
-    ended = [sum(result.seconds for result in record.curve) for record in records if record.state != "RUNNING"]
+    ended = [record.seconds_trained for record in records if record.state != "RUNNING"]
     if not running or not ended:
         return None
     return statistics.fmean(ended) * max(target - len(ended), 0) / running

@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from tests.browser import chromium, programs
 from tests.e2e.shell import Shell, wait_for_checkpoint
-from tests.report_browser import CONTRAST, CUT_OFF, browser, is_installed, requests, show
+from tests.report_browser import CONTRAST, CUT_OFF, requests, show
 from tests.tiny_backbone import tiny
 
 
@@ -149,8 +150,8 @@ def test_the_study_is_reported_with_images_of_what_it_confuses(shell: Shell, sum
     assert len(pd.read_csv(page.parent / "tables" / "trials.csv")) == 20
     # Every epoch of this study has its time: the chart shows epochs, not the whole of a trial.
     assert "Not all of its epochs have times" not in text
-    if is_installed():
-        with browser() as driver:
+    if programs() is not None:
+        with chromium(shell.folder / "profile") as driver:
             for width, scheme in ((1280, "dark"), (400, "light")):
                 show(driver, page, width, scheme)
                 assert driver.execute_script("return document.documentElement.scrollWidth") <= width

@@ -16,13 +16,15 @@ from hpo.ledger.importances import importances
 from hpo.ledger.records import Place, State, TrialRecord
 from hpo.paths import StudyPaths
 from hpo.report import comparison
+from hpo.report.drawing import draw
 from hpo.report.parameter_figures import scales, surface
-from hpo.report.predictions import Predictions, final_predictions, per_class, validation_predictions, worst_confusions
+from hpo.report.predictions import Predictions, confused_pairs, final_predictions, per_class, validation_predictions
 from hpo.report.search_figures import rung_epochs
 from hpo.report.source import StudySource
-from hpo.report.style import PALETTE, STATES, draw
 from hpo.report.timeline import active_seconds, has_epoch_times, lanes, machine_rows, stretches
 from hpo.spec import RunOptions, SearchConfig
+from hpo.views.confusion import Confusions
+from hpo.views.style import PALETTE, STATES
 from tests.makers import SPACE, epoch, study_spec
 from trainables.predictions import pack
 
@@ -109,13 +111,13 @@ def test_confused_pairs_are_counted_and_their_images_named(tmp_path: Path) -> No
     found = final_predictions(path, ("NA", "cat", "unseen"))
 
     assert found is not None
-    assert found.confusion.tolist() == [[0, 1, 0], [2, 1, 0], [0, 0, 0]]
-    worst = worst_confusions(found)
+    assert [one.tolist() for one in found.confusions.counted] == [[[0, 1], [1, 0], [1, 1]], [1, 2, 1]]
+    worst = confused_pairs(found, 2)
     assert [(one.true, one.predicted, one.count, one.examples) for one in worst] == [
         ("cat", "NA", 2, ("b.jpg", "c.jpg")),
         ("NA", "cat", 1, ("d.jpg",)),
     ]
-    cat, unseen = per_class(found)[1:]
+    cat, unseen = per_class(found.confusions)[1:]
     assert (cat["recall"], cat["precision"]) == (pytest.approx(1 / 3), 0.5)
     assert cat["recall_low"] < 1 / 3 < cat["recall_high"]
     assert (unseen["recall"], unseen["precision"], unseen["f1"]) == (None, None, None)
@@ -251,7 +253,8 @@ def source(name: str, right: np.ndarray, order: np.ndarray, folder: Path, **chan
     )
     predicted = np.where(right, LABELS, (LABELS + 1) % 3)
     names = tuple(f"{one}.jpg" for one in order)
-    found = Predictions("test", "test", ("a", "b", "c"), names, LABELS[order], predicted[order])
+    confusions = Confusions(LABELS[order], predicted[order], ("a", "b", "c"))
+    found = Predictions(confusions, "test", "test", names)
     made.__dict__["predictions"] = found
     return made
 

@@ -21,8 +21,9 @@ from hpo.paths import StudyPaths
 from hpo.report import build, page
 from hpo.report.source import read
 from hpo.spec import RunOptions
+from tests.browser import MISSING, chromium, programs
 from tests.makers import SPACE, epoch, study_spec
-from tests.report_browser import CONTRAST, CUT_OFF, MISSING, browser, is_installed, requests, show
+from tests.report_browser import CONTRAST, CUT_OFF, requests, show
 from trainables.predictions import pack
 
 LEDGERS = Path(__file__).parents[2] / "assets" / "ledgers"
@@ -219,9 +220,9 @@ def test_a_report_that_cannot_be_written_leaves_the_last_one_whole(
     assert {path: path.read_bytes() for path in made_page.parent.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.skipif(not is_installed(), reason=MISSING)
-def test_chromium_shows_every_figure_in_both_sizes_and_schemes_and_sorts_the_table(whole: Path) -> None:
-    with browser() as driver:
+@pytest.mark.skipif(programs() is None, reason=MISSING)
+def test_chromium_shows_every_figure_in_both_sizes_and_schemes_and_sorts_the_table(whole: Path, tmp_path: Path) -> None:
+    with chromium(tmp_path / "profile") as driver:
         for width in (1280, 400):
             for scheme in ("light", "dark"):
                 show(driver, whole, width, scheme)
