@@ -8,13 +8,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.error import URLError
 
 import numpy as np
 from filelock import FileLock
 from PIL import Image
-from torchvision import datasets as tvd
 
 from trainables.config import DATASETS, DataConfig, Exif, data_root
 from trainables.data import folders
@@ -180,20 +178,25 @@ def _fashion_mnist(root: Path, *, train: bool, download: bool) -> LabelledImages
     folder = root / "FashionMNIST" / "raw"
     stem = "train" if train else "t10k"
     files = [folder / f"{stem}-images-idx3-ubyte", folder / f"{stem}-labels-idx1-ubyte"]
-    _ensure(root, "FashionMNIST", files, download and (lambda: tvd.FashionMNIST(str(root), download=True)))
+    _ensure(root, "FashionMNIST", files, "FashionMNIST", download=download)
+    # torch takes seconds to be imported, which those are spared who look at a few images.
+    from torchvision.datasets import FashionMNIST
+
     pixels = np.frombuffer(files[0].read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28)
     labels = np.frombuffer(files[1].read_bytes(), np.uint8, offset=8).astype(np.int64)
-    return _in_memory("fashion-mnist", pixels, labels, np.arange(len(labels)), tuple(tvd.FashionMNIST.classes))
+    return _in_memory("fashion-mnist", pixels, labels, np.arange(len(labels)), tuple(FashionMNIST.classes))
 
 
 def _cifar10(root: Path, *, train: bool, download: bool) -> LabelledImages:
     folder = root / "cifar-10-batches-py"
     names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
     files = [folder / name for name in (*names, "batches.meta")]
-    _ensure(root, "cifar-10-batches-py", files, download and (lambda: tvd.CIFAR10(str(root), download=True)))
+    _ensure(root, "cifar-10-batches-py", files, "CIFAR10", download=download)
+    from torchvision.datasets import CIFAR10
+
     try:
         # torchvision checks each file's published MD5 before it unpickles it.
-        source = tvd.CIFAR10(str(root), train=train)
+        source = CIFAR10(str(root), train=train)
     except RuntimeError as error:
         raise InputError(f"--dataset cifar10: the files in {folder} are not CIFAR-10's ({error}).") from error
     labels = np.asarray(source.targets, np.int64)
@@ -204,12 +207,7 @@ def _pets(root: Path, exif: Exif, *, train: bool, download: bool) -> LabelledIma
     """Oxford-IIIT Pet: the listing of a split has lines ``Abyssinian_100 1 1 1``, the breed's number from 1 second."""
     folder = root / "oxford-iiit-pet"
     listing = folder / "annotations" / ("trainval.txt" if train else "test.txt")
-    _ensure(
-        root,
-        "oxford-iiit-pet",
-        [folder / "images", listing],
-        download and (lambda: tvd.OxfordIIITPet(str(root), download=True)),
-    )
+    _ensure(root, "oxford-iiit-pet", [folder / "images", listing], "OxfordIIITPet", download=download)
     rows = [line.split() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
     breeds = {int(row[1]) - 1: " ".join(part.title() for part in row[0].split("_")[:-1]) for row in rows}
     if sorted(breeds) != list(range(len(breeds))):
@@ -306,8 +304,8 @@ def _files(
     )
 
 
-def _ensure(root: Path, folder: str, needed: list[Path], download: Callable[[], object] | Literal[False]) -> None:
-    """Let torchvision download a dataset where `needed` is not all there, one process at a time."""
+def _ensure(root: Path, folder: str, needed: list[Path], source: str, *, download: bool) -> None:
+    """Let torchvision's dataset `source` download itself where `needed` is not all there, one process at a time."""
     if all(path.exists() for path in needed):
         return
     if not download:
@@ -317,8 +315,10 @@ def _ensure(root: Path, folder: str, needed: list[Path], download: Callable[[], 
         if all(path.exists() for path in needed):
             return
         logger.info("downloading %s into %s", folder, root)
+        from torchvision import datasets
+
         try:
-            download()
+            getattr(datasets, source)(str(root), download=True)
         except (URLError, OSError, RuntimeError) as error:
             missing = ", ".join(str(path) for path in needed if not path.exists())
             raise InputError(

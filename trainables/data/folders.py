@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
 from trainables.config import DataConfig
 from trainables.errors import InputError
 
@@ -31,6 +29,8 @@ _JUNK = re.compile(
 )
 """What tools leave behind, in lower case: hidden files and folders (Jupyter's checkpoints, thumbnails, macOS's
 ``._*``), a NAS's ``@eaDir`` and ``#recycle``, an archive's ``__MACOSX``, and system folders."""
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Of images, as torchvision's ImageFolder has them."""
 _DEEPEST = 100
 _LAYOUTS = (
     "; understood are one folder of images per class, or folders named train, test and validation (all but train may be"
@@ -248,7 +248,7 @@ def _leads_somewhere(link: os.DirEntry[str]) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMG_EXTENSIONS)
+    return name.lower().endswith(_SUFFIXES)
 
 
 def _entered(folder: Folder, split: SplitName) -> Folder:

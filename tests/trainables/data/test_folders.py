@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from hpo.errors import UsageError
 from hpo.spec import RunOptions
@@ -180,6 +181,14 @@ def test_what_tools_leave_behind_is_left_out_and_counted(tmp_path: Path) -> None
 
     assert [path.name for path in found.part("train").paths] == [f"{i}.png" for i in range(4)] * 2
     assert found.left_out == {"hidden or left by tools": 8, ".csv files": 1}
+
+
+def test_images_are_what_torchvisions_imagefolder_takes_for_images(tmp_path: Path) -> None:
+    data = tree(tmp_path, "")
+    for number, suffix in enumerate(IMG_EXTENSIONS):
+        (tmp_path / "cat" / f"more{number}{suffix.upper()}").touch()
+
+    assert len(training_images(data).ids) + len(held_out_images(data).ids) == 8 + len(IMG_EXTENSIONS)
 
 
 def test_links_are_followed_as_torchvision_does_and_loops_end(tmp_path: Path) -> None:
