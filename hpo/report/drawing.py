@@ -67,9 +67,10 @@ def draw(
         families = lettering([one.get_text() for one in texts]).families
         for one in texts if len(families) > 1 else ():
             one.set_fontfamily(list(families))
-        # The layout is the same for both files, and takes as long as the drawing.
+        # The layout is the same for both files, and takes as long as the drawing. With an engine of whatever kind each
+        # file would draw twice.
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
         vector, pixels = io.StringIO(), io.BytesIO()
         figure.savefig(vector, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         figure.savefig(pixels, format="png", dpi=_PNG_DPI, facecolor="white")

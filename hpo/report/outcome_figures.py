@@ -90,9 +90,11 @@ def confusion_drawing(predictions: Predictions) -> Drawing:
     if not found.is_matrix:
         caption = f"{of} The pairs of {len(found.classes)} classes that are confused most."
         size = (WIDE, 1.8 + 0.28 * max(found.bars, 1))
-        return draw(
-            "confusion", "Most confused", caption, caption, lambda one: paint_pairs(one.subplots(), found), size
-        )
+
+        def paint_worst(figure: Figure) -> None:
+            paint_pairs(figure.subplots(), found)
+
+        return draw("confusion", "The most confused pairs", caption, caption, paint_worst, size)
     is_large, has_counts = len(found.classes) > 16, len(found.classes) <= _MOST_COUNTS
     count_pt = None if not has_counts else 6.5 if is_large else 9
 

@@ -1,6 +1,7 @@
 """Reports of studies in every condition: whole ones, ones that lack parts, hostile names, and what Chromium shows."""
 
 import html
+import io
 import re
 import shutil
 from pathlib import Path
@@ -18,9 +19,13 @@ from hpo.final.significance import wilson_interval
 from hpo.ledger import studies
 from hpo.ledger.ledger import Ledger
 from hpo.paths import StudyPaths
-from hpo.report import build, page
+from hpo.report import build, page, tables
+from hpo.report.outcome_figures import confusion_drawing
+from hpo.report.predictions import Predictions
 from hpo.report.source import read
 from hpo.spec import RunOptions
+from hpo.studies.delete import delete
+from hpo.views.confusion import Confusions
 from tests.browser import MISSING, chromium, programs
 from tests.makers import SPACE, epoch, study_spec
 from tests.report_browser import CONTRAST, CUT_OFF, requests, show
@@ -218,6 +223,32 @@ def test_a_report_that_cannot_be_written_leaves_the_last_one_whole(
         reported(tmp_path, ledger)
 
     assert {path: path.read_bytes() for path in made_page.parent.rglob("*") if path.is_file()} == before
+
+
+def test_a_deleted_study_takes_its_report_with_it(tmp_path: Path) -> None:
+    made_page = reported(tmp_path, made(tmp_path, 0))
+    (made_page.parent / ".report-new").mkdir()
+
+    delete(f"sqlite:///{tmp_path / 'optuna.db'}", StudyPaths(tmp_path, "study"))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["optuna.db"]
+
+
+@pytest.mark.parametrize("classes", [61, 2000])
+def test_of_many_classes_the_most_confused_are_drawn_and_all_listed(tmp_path: Path, classes: int) -> None:
+    true = np.arange(4000) % classes
+    names = tuple(f"{'a very long name ' * 9}{one}" for one in range(classes))
+    predicted = np.where(np.arange(4000) % 5 == 0, (true + 1) % classes, true)
+
+    drawing = confusion_drawing(Predictions(Confusions(true, predicted, names), "images", "test", ()))
+    table = tables.classes(Confusions(true, predicted, names))
+
+    assert drawing.title == "The most confused pairs"
+    with Image.open(io.BytesIO(drawing.png)) as image:
+        assert max(image.size) < 2000
+    assert len(table.rows) == classes
+    # The names differ at their ends, which labels do not reach.
+    assert table.columns[0].key == "number"
 
 
 @pytest.mark.skipif(programs() is None, reason=MISSING)
