@@ -8,6 +8,7 @@ import argparse
 import json
 import logging
 import math
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ VALIDATION, TEST, SLOTS = 920, 3669, 4
 
 
 def main() -> None:
-    """Write the study, make its report, and print seconds and bytes."""
+    """Write the study, make its report, and print seconds, the load beside it, and bytes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--folder", type=Path, help="Where the study is kept; default: a temporary folder.")
@@ -45,7 +46,7 @@ def main() -> None:
         paths = StudyPaths(folder, "large")
         begun = time.monotonic()
         write_study(url, paths, options.trials)
-        wrote = time.monotonic()
+        wrote, used = time.monotonic(), time.process_time()
         page = report([read(studies.open_study(url, paths.name), paths)], report_folder([paths]))
         ended = time.monotonic()
         print(  # noqa: T201 - the result
@@ -54,6 +55,8 @@ def main() -> None:
                     "trials": options.trials,
                     "writing_s": round(wrote - begun, 1),
                     "report_s": round(ended - wrote, 1),
+                    "report_cpu_s": round(time.process_time() - used, 1),
+                    "load": round(os.getloadavg()[0], 1),
                     "page_mb": round(page.stat().st_size / 1e6, 2),
                 }
             )

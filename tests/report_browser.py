@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 CONTRAST = """
 const rgb = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
@@ -46,21 +47,68 @@ return [...document.querySelectorAll("figure svg")].flatMap((svg) => {
 """Returns the texts of figures that reach beyond their figure."""
 
 
-def show(driver: Chrome, page: Path, width: int, scheme: str) -> None:
-    """Open a page as wide as `width` pixels, to a reader who prefers the colour scheme ``light`` or ``dark``."""
+OVERFLOWING = """
+const roots = [document.documentElement, ...document.querySelectorAll("body *:not(svg *)")];
+return roots.filter((element) => {
+  const scrolls = element.closest(".scroll, .wide .canvas");
+  return !scrolls && element.clientWidth > 0 && element.scrollWidth > element.clientWidth + 1;
+}).map((element) => `${element.tagName}: ${element.textContent.slice(0, 60)}`);
+"""
+"""Returns the elements, and the page, whose content is wider than they are; tables and wide figures may scroll."""
+
+SQUEEZED = """
+return [...document.querySelectorAll("figure svg")].flatMap((svg) => {
+  const level = [...svg.querySelectorAll("text")].filter((text) => {
+    const matrix = text.getCTM();
+    return Math.abs(matrix.b) < 0.01;
+  });
+  const boxes = level.map((text) => [text.textContent, text.getBoundingClientRect()]);
+  const across = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left);
+  const down = (a, b) => Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+  return boxes.flatMap(([text, a], index) => boxes.slice(index + 1)
+    .filter(([, b]) => across(a, b) > 1 && down(a, b) > 3).map(([other]) => `${text} / ${other}`));
+});
+"""
+"""Returns pairs of level texts of a figure that lie over each other."""
+
+SIZES = (1280, 400)
+"""Widths of a page, in pixels."""
+
+
+def troubles(driver: Chrome, page: Path, width: int, scheme: str) -> list[str]:
+    """Open a page as wide as `width`, for who prefers ``light`` or ``dark``, and return what cannot be read there."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     driver.get(page.as_uri())
+    scripts = {"overflows": OVERFLOWING, "has poor contrast": CONTRAST, "is cut off": CUT_OFF, "overlap": SQUEEZED}
+    return [f"{one} {what}" for what, script in scripts.items() for one in driver.execute_script(script)]
 
 
-def picture(driver: Chrome) -> dict[str, Any]:
-    """Return the whole page as a PNG, in base64 under ``data``."""
-    found: dict[str, Any] = driver.execute_cdp_cmd(
-        "Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True}
-    )
-    return found
+def undrawn(driver: Chrome) -> list[str]:
+    """Return the figures of the open page that show nothing, and pictures that could not be decoded."""
+    figures = driver.find_elements(By.TAG_NAME, "figure")
+    empty = [
+        one.get_attribute("id") or ""
+        for one in figures
+        if one.size["height"] < 100 or not one.find_elements(By.CSS_SELECTOR, "svg path, svg image")
+    ]
+    broken = "return [...document.images].filter((one) => !one.naturalWidth).map((one) => one.alt)"
+    return [*empty, *driver.execute_script(broken)]
+
+
+def sorted_by(driver: Chrome, table: str, column: int) -> tuple[list[float], list[float]]:
+    """Return a column of numbers of the table in section `table`, sorted by a click, and again by the Enter key."""
+    heading = driver.find_element(By.CSS_SELECTOR, f"#{table} th:nth-child({column})")
+    values = "return [...document.querySelectorAll(arguments[0])].map((cell) => parseFloat(cell.dataset.value))"
+    cells = f"#{table} td:nth-child({column})[data-value]"
+    heading.find_element(By.TAG_NAME, "button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    rising = driver.execute_script(values, cells)
+    heading.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+    assert heading.get_attribute("aria-sort") == "descending"
+    return rising, driver.execute_script(values, cells)
 
 
 def requests(driver: Chrome, page: Path) -> set[str]:

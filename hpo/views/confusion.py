@@ -15,11 +15,11 @@ MOST_ROWS = 60
 """Classes of a confusion matrix; of more, the most confused pairs are shown."""
 _MOST_PAIRS = 30
 _LONGEST_LABEL = 24
-_RIGHT, _CONFUSED = "#2f86d1", "#e2591b"
+RIGHT, CONFUSED = "#2f86d1", "#e2591b"
 """Between the palette's light and dark colours, since pixels cannot follow a reader's scheme."""
 _FAINTEST = 0.18
 """Opacity of the smallest share that is not 0."""
-_SHADE = 0.55
+DARKEST = 0.55
 """Opacity of a whole class: what is written on it has a contrast of 4.5 or more, in light and in dark."""
 
 
@@ -94,8 +94,8 @@ def paint_matrix(axes: Axes, confusions: Confusions, label_pt: float, count_pt: 
     share = counts / confusions.images[rows]
     classes = len(confusions.classes)
     pixels = np.zeros((classes, classes, 4))
-    pixels[rows, columns, :3] = np.where((rows == columns)[:, None], to_rgb(_RIGHT), to_rgb(_CONFUSED))
-    pixels[rows, columns, 3] = _FAINTEST + (_SHADE - _FAINTEST) * np.sqrt(share)
+    pixels[rows, columns, :3] = np.where((rows == columns)[:, None], to_rgb(RIGHT), to_rgb(CONFUSED))
+    pixels[rows, columns, 3] = _FAINTEST + (DARKEST - _FAINTEST) * np.sqrt(share)
     axes.imshow(pixels, interpolation="nearest", aspect="equal")
     names = confusions.labels.texts
     slanted = max(map(len, names)) > 3

@@ -83,13 +83,14 @@ def paint_curves(axes: Axes, drawn: Sequence[TrialRecord], best: int | None, run
         if one.state == "PRUNED":
             axes.plot(epochs[-1], values[-1], "x", color=GREY, markersize=5)
     reached = max((len(one.curve) for one in drawn), default=0)
-    for rung in rungs:
-        if rung <= reached:
-            axes.axvline(rung, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-            axes.annotate(
-                f"rung {rung}", (rung, 1), xycoords=("data", "axes fraction"), xytext=(3, 0),
-                textcoords="offset points", fontsize=9, color=MUTED, va="bottom", ha="center",
-            )  # fmt: skip
+    for number, rung in enumerate(one for one in rungs if one <= reached):
+        axes.axvline(rung, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        # The first says what the numbers are, to the left of its line; early rungs lie close together.
+        text, place, side = (f"rung {rung}", 3, "right") if number == 0 else (str(rung), 0, "center")
+        axes.annotate(
+            text, (rung, 1), xycoords=("data", "axes fraction"), xytext=(place, 0), textcoords="offset points",
+            fontsize=9, color=MUTED, va="bottom", ha=side,
+        )  # fmt: skip
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation accuracy")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,5 +1,6 @@
 """Whole studies through the real command line: real Ray, real SQLite, real images."""
 
+import itertools
 import json
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from torch import nn
 
 from tests.browser import chromium, programs
 from tests.e2e.shell import Shell, wait_for_checkpoint
-from tests.report_browser import CONTRAST, CUT_OFF, requests, show
+from tests.report_browser import SIZES, requests, sorted_by, troubles, undrawn
 from tests.tiny_backbone import tiny
 
 
@@ -139,7 +140,9 @@ def test_a_retrain_over_seeds_and_candidates_is_counted(shell: Shell, summary: d
     assert final["seeds"]["stdev"] >= 0
 
 
-def test_the_study_is_reported_with_images_of_what_it_confuses(shell: Shell, summary: dict[str, Any]) -> None:
+def test_the_study_is_reported_with_images_of_what_it_confuses(
+    shell: Shell, summary: dict[str, Any], tmp_path: Path
+) -> None:
     out, _ = shell.hpo("report", "tiny")
 
     page = shell.folder / out.strip()
@@ -151,13 +154,13 @@ def test_the_study_is_reported_with_images_of_what_it_confuses(shell: Shell, sum
     # Every epoch of this study has its time: the chart shows epochs, not the whole of a trial.
     assert "Not all of its epochs have times" not in text
     if programs() is not None:
-        with chromium(shell.folder / "profile") as driver:
-            for width, scheme in ((1280, "dark"), (400, "light")):
-                show(driver, page, width, scheme)
-                assert driver.execute_script("return document.documentElement.scrollWidth") <= width
-                assert driver.execute_script(CONTRAST) == []
-                assert driver.execute_script(CUT_OFF) == []
-            assert requests(driver, page) <= {"file", "data"}
+        with chromium(tmp_path) as driver:
+            for width, scheme in itertools.product(SIZES, ("light", "dark")):
+                assert troubles(driver, page, width, scheme) == []
+            assert undrawn(driver) == []
+            rising, falling = sorted_by(driver, "trials", 3)
+            assert rising == sorted(falling)
+            assert requests(driver, page) == {"file", "data"}
 
 
 def test_a_report_of_a_study_that_is_not_there_is_refused(shell: Shell, summary: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from hpo.report.search_figures import rung_epochs
 from hpo.report.source import StudySource
 from hpo.report.timeline import active_seconds, has_epoch_times, lanes, machine_rows, stretches
 from hpo.spec import RunOptions, SearchConfig
+from hpo.views import confusion
 from hpo.views.confusion import Confusions
 from hpo.views.style import PALETTE, STATES
 from tests.makers import SPACE, epoch, study_spec
@@ -311,6 +312,18 @@ def test_every_colour_has_wcags_contrast_with_the_page(scheme: int) -> None:
     # Numbers of trials stand on the bars of the Gantt chart in the page's colour.
     for light in STATES.values():
         assert contrast(PALETTE[lights[light]][scheme], paper) >= 4.5, light
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+@pytest.mark.parametrize("shade", [confusion.RIGHT, confusion.CONFUSED])
+def test_counts_can_be_read_on_the_darkest_cell(scheme: int, shade: str) -> None:
+    ink, paper = PALETTE["ink"][scheme], PALETTE["paper"][scheme]
+
+    def mixed(place: int) -> int:
+        above, below = (int(one[place : place + 2], 16) for one in (shade, paper))
+        return round(confusion.DARKEST * above + (1 - confusion.DARKEST) * below)
+
+    assert contrast(ink, "#" + "".join(f"{mixed(place):02x}" for place in (1, 3, 5))) >= 4.5
 
 
 def test_a_figure_follows_the_readers_colours_and_shows_names_as_they_are() -> None:

@@ -2,6 +2,7 @@
 
 import html
 import io
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
 import search_spaces
 from hpo.final.significance import wilson_interval
@@ -28,7 +28,7 @@ from hpo.studies.delete import delete
 from hpo.views.confusion import Confusions
 from tests.browser import MISSING, chromium, programs
 from tests.makers import SPACE, epoch, study_spec
-from tests.report_browser import CONTRAST, CUT_OFF, requests, show
+from tests.report_browser import SIZES, requests, sorted_by, troubles, undrawn
 from trainables.predictions import pack
 
 LEDGERS = Path(__file__).parents[2] / "assets" / "ledgers"
@@ -254,26 +254,13 @@ def test_of_many_classes_the_most_confused_are_drawn_and_all_listed(tmp_path: Pa
 @pytest.mark.skipif(programs() is None, reason=MISSING)
 def test_chromium_shows_every_figure_in_both_sizes_and_schemes_and_sorts_the_table(whole: Path, tmp_path: Path) -> None:
     with chromium(tmp_path / "profile") as driver:
-        for width in (1280, 400):
-            for scheme in ("light", "dark"):
-                show(driver, whole, width, scheme)
-                assert driver.execute_script("return document.documentElement.scrollWidth") <= width
-                assert driver.execute_script(CONTRAST) == []
-                assert driver.execute_script(CUT_OFF) == []
-        drawn = driver.find_elements(By.CSS_SELECTOR, "figure svg")
-        assert len(drawn) == 8
-        assert all(one.size["height"] > 50 and one.find_elements(By.CSS_SELECTOR, "path, image") for one in drawn)
-        assert all(one.get_attribute("aria-label") for one in drawn)
+        for width, scheme in itertools.product(SIZES, ("light", "dark")):
+            assert troubles(driver, whole, width, scheme) == []
+        assert undrawn(driver) == []
+        assert len(driver.find_elements(By.CSS_SELECTOR, "figure svg[aria-label]")) == 8
         assert HOSTILE in driver.find_element(By.ID, "confusion").text
 
-        table = driver.find_element(By.CSS_SELECTOR, "#trials table")
-        heading = table.find_elements(By.CSS_SELECTOR, "th")[2]
-        heading.find_element(By.TAG_NAME, "button").click()
-        assert heading.get_attribute("aria-sort") == "ascending"
-        rising = [float(cell.text) for cell in table.find_elements(By.CSS_SELECTOR, "td:nth-child(3)")]
-        heading.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
-        assert heading.get_attribute("aria-sort") == "descending"
-        falling = [float(cell.text) for cell in table.find_elements(By.CSS_SELECTOR, "td:nth-child(3)")]
+        rising, falling = sorted_by(driver, "trials", 3)
 
         assert rising == sorted(rising)
         assert falling == rising[::-1]
