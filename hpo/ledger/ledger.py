@@ -19,8 +19,19 @@ from hpo.errors import HpoError, UsageError
 from hpo.ledger.draws import Accept, Draws, accept_all
 from hpo.ledger.fence import OWNER, Fence
 from hpo.ledger.migrations import read_spec
-from hpo.ledger.optuna_private import study_id, trial_id
-from hpo.ledger.records import Assignment, Ending, Place, TrialRecord, as_record, as_row, from_row, rows_of
+from hpo.ledger.optuna_private import best_value, state_counts, study_id, trial_id
+from hpo.ledger.records import (
+    STATES,
+    Assignment,
+    Ending,
+    Place,
+    State,
+    TrialRecord,
+    as_record,
+    as_row,
+    from_row,
+    rows_of,
+)
 from hpo.ledger.storage import patient
 from hpo.spec import RunOptions, StudySpec
 from trainables.config import EpochResult
@@ -59,9 +70,10 @@ class Ledger:
 
     def _read(self) -> None:
         self._micro_batches: dict[str, int] = dict(self._attributes.get(_MICRO_BATCHES, {}))
-        self._n_trials = len(self._frozen())
+        counts = self._counts()
+        self._n_trials = sum(counts[state] for state in counts if state != "WAITING")
         # Those that wait in Optuna's queue have numbers, too.
-        self._next_number = len(self._study.get_trials(deepcopy=False))
+        self._next_number = sum(counts.values())
 
     # -- the study ---------------------------------------------------------------------------------------------
 
@@ -166,6 +178,17 @@ class Ledger:
     def n_trials(self) -> int:
         """Trials that were started, in whatever state they are."""
         return self._n_trials
+
+    def count_states(self) -> dict[State, int]:
+        """Return how many trials are in each state, zeros included, without reading them."""
+        counts = self._counts()
+        return {state: counts.get(state, 0) for state in STATES}
+
+    @property
+    def best_value(self) -> float | None:
+        """The highest value of a COMPLETE trial, its best-epoch validation accuracy; None: no trial is COMPLETE."""
+        with self._still_there():
+            return best_value(self._storage, study_id(self._study))
 
     @property
     def enqueued_elsewhere(self) -> list[int]:
@@ -304,6 +327,11 @@ class Ledger:
         with self._still_there():
             trials = self._study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state is not TrialState.WAITING]
+
+    def _counts(self) -> dict[str, int]:
+        """Return how many trials are in each of Optuna's states, WAITING included."""
+        with self._still_there():
+            return state_counts(self._storage, study_id(self._study))
 
     @property
     def _attributes(self) -> dict[str, Any]:

@@ -25,16 +25,19 @@ class StudySummary:
 
 def summary(ledger: Ledger) -> StudySummary:
     """Return what a list of studies shows of one."""
-    records = ledger.records()
+    states = ledger.count_states()
+    # Reading the trials of many studies takes long.
+    records = ledger.records() if states["RUNNING"] or not states["COMPLETE"] else []
     leading = best_records(records, 1)
+    best = leading[0].best.val_accuracy if leading and leading[0].best else None
     final = ledger.final
     return StudySummary(
         name=ledger.name,
         backbone=ledger.spec.model.backbone,
         dataset=ledger.spec.data.dataset,
-        states=count_states(records),
+        states=states,
         target=ledger.run_options.trials,
-        best_value=leading[0].best.val_accuracy if leading and leading[0].best else None,
+        best_value=ledger.best_value if states["COMPLETE"] else best,
         test_accuracy=final["test_accuracy"] if final else None,
         seconds_left=seconds_left(records, ledger.run_options.trials),
     )
