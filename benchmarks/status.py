@@ -6,11 +6,13 @@ The studies are written through Optuna's storage into SQLite, each trial with a 
 import argparse
 import json
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -24,6 +26,8 @@ from trainables.config import FREEZE_MODES, DataConfig, EpochResult, ModelConfig
 
 EPOCHS = 10
 REPETITIONS = 5
+_COUNTED = {"study_id": "studies", "trial_id": "trials"}
+"""The table whose rows a key counts; others count those of their own."""
 
 
 def main() -> None:
@@ -34,8 +38,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for number in range(options.studies):
-            write_study(f"sqlite:///{folder / 'optuna.db'}", f"study-{number}", options.trials)
+        write_study(f"sqlite:///{folder / 'optuna.db'}", "study-0", options.trials)
+        multiply(folder / "optuna.db", options.studies)
         seconds, processor = zip(*(timed(folder) for _ in range(REPETITIONS)), strict=True)
     print(  # noqa: T201 - the result
         json.dumps(
@@ -85,6 +89,33 @@ def write_study(url: str, name: str, trials: int) -> None:
                 user_attrs={"curve": curve, "host": "10.0.0.1", "device": "cuda:0", "best_epoch": EPOCHS},
             )
         )
+
+
+def multiply(database: Path, studies: int) -> None:
+    """Copy the rows of the one study of a database until it has `studies`; through Optuna it would take an hour."""
+    with closing(sqlite3.connect(database)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in names}
+        counts = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
+        for name, columns in tables.items():
+            if "study_id" not in columns and "trial_id" not in columns:
+                continue
+            rows = connection.execute(f"SELECT * FROM {name}").fetchall()
+            for study in range(1, studies):
+                shifted = [
+                    tuple(
+                        f"study-{study}"
+                        if column == "study_name"
+                        else value + study * counts[_COUNTED.get(column, name)]
+                        if column.endswith("_id")
+                        else value
+                        for column, value in zip(columns, row, strict=True)
+                    )
+                    for row in rows
+                ]
+                places = ", ".join("?" * len(columns))
+                connection.executemany(f"INSERT INTO {name} VALUES ({places})", shifted)
+        connection.commit()
 
 
 def an_epoch(epoch: int, accuracy: float) -> EpochResult:

@@ -14,6 +14,7 @@ PACKAGES = ("hpo", "search_spaces", "trainables")
 
 LAYERS = (
     {"hpo/cli"},
+    {"hpo/api"},
     {"hpo/dashboard"},
     {"hpo/studies"},
     {"hpo/final"},

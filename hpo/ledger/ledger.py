@@ -5,7 +5,7 @@ parameters, continued from its checkpoint.
 """
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
-from hpo.errors import HpoError, UsageError
+from hpo.errors import HpoError, NotOursError
 from hpo.ledger.draws import Accept, Draws, accept_all
 from hpo.ledger.fence import OWNER, Fence
 from hpo.ledger.migrations import read_spec
@@ -58,7 +58,8 @@ class Ledger:
         self._storage = storage
         self.name = study.study_name
         self.hold: Callable[[], None] = lambda: None
-        self.spec = stored_spec(study)
+        attributes = study.user_attrs
+        self.spec = stored_spec(attributes, study.study_name)
         self.space = search_spaces.from_dict(self.spec.search.space, f"study {self.name}")
         self._open: dict[int, _OpenTrial] = {}
         self._interrupted: deque[FrozenTrial] = deque()
@@ -66,10 +67,10 @@ class Ledger:
         self._draws: Draws | None = None
         self._unsure = False
         self._fence = Fence(storage, study_id(study), self.name)
-        self._read()
+        self._read(attributes)
 
-    def _read(self) -> None:
-        self._micro_batches: dict[str, int] = dict(self._attributes.get(_MICRO_BATCHES, {}))
+    def _read(self, attributes: dict[str, Any]) -> None:
+        self._micro_batches: dict[str, int] = dict(attributes.get(_MICRO_BATCHES, {}))
         counts = self._counts()
         self._n_trials = sum(counts[state] for state in counts if state != "WAITING")
         # Those that wait in Optuna's queue have numbers, too.
@@ -86,7 +87,7 @@ class Ledger:
         """
         self.hold = hold
         self._fence.stamp()
-        self._read()
+        self._read(self._attributes)
 
     @patient
     def check_owner(self) -> None:
@@ -343,9 +344,9 @@ class Ledger:
         """Say of a study that cannot be read because it was deleted under this process that it was."""
         try:
             yield
-        except KeyError:
+        except KeyError as error:
             self.check_owner()
-            raise
+            raise HpoError(f"study {self.name} was deleted; `hpo status` lists the studies that are there.") from error
 
 
 @dataclass
@@ -361,16 +362,16 @@ class _OpenTrial:
     """Whether its end is written down."""
 
 
-def stored_spec(study: optuna.Study) -> StudySpec:
-    """Return the specification that a study carries.
+def stored_spec(attributes: Mapping[str, Any], study: str) -> StudySpec:
+    """Return the specification that a study carries among its attributes.
 
     Raises:
-        UsageError: It carries none: hpo did not make it.
+        NotOursError: It carries none: hpo did not make it.
     """
-    stored = study.user_attrs.get(SPEC)
+    stored = attributes.get(SPEC)
     if stored is None:
-        raise UsageError(f"study {study.study_name} was not made by hpo (it carries no specification).")
-    return read_spec(stored, study.study_name)
+        raise NotOursError(f"study {study} was not made by hpo (it carries no specification).")
+    return read_spec(stored, study)
 
 
 def _memory_key(params: dict[str, Any]) -> str:

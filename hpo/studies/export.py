@@ -1,26 +1,25 @@
 """The best configurations of a study in a form for other programs, and for the next study."""
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import tomli_w
 import yaml
 
 import search_spaces
+from hpo.choices import ExportFormat
 from hpo.errors import HpoError
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
 from hpo.paths import StudyPaths
 from hpo.views.figures import draw_search
+from hpo.views.frames import trials_frame
 
-Format = Literal["toml", "json", "yaml", "csv"]
 
-
-def export(ledger: Ledger, form: Format, top: int) -> str:
+def export(ledger: Ledger, form: ExportFormat, top: int) -> str:
     """Return the `top` best configurations of a study as text.
 
     ``toml`` is a search space (``--space``) of the study's parameters that tries those configurations first; the
@@ -37,7 +36,7 @@ def export(ledger: Ledger, form: Format, top: int) -> str:
     rows = [_row(record) for record in best]
     if form == "csv":
         flat = [{**{k: v for k, v in row.items() if k != "params"}, **row["params"]} for row in rows]
-        return _csv(flat)
+        return _as_csv(pd.DataFrame(flat))
     document = {
         "study": ledger.name,
         "backbone": ledger.spec.model.backbone,
@@ -51,7 +50,7 @@ def export(ledger: Ledger, form: Format, top: int) -> str:
 
 def trials_csv(records: Sequence[TrialRecord]) -> str:
     """Return trials as CSV, a row each."""
-    return _csv([_trial_row(record) for record in records])
+    return _as_csv(trials_frame(records))
 
 
 def write_study_files(ledger: Ledger, paths: StudyPaths) -> None:
@@ -101,25 +100,5 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _trial_row(record: TrialRecord) -> dict[str, Any]:
-    best, last = record.best, record.curve[-1] if record.curve else None
-    return {
-        "number": record.number,
-        "state": record.state,
-        **record.params,
-        "epochs_trained": len(record.curve),
-        "best_epoch": best.epoch if best else None,
-        "best_val_accuracy": best.val_accuracy if best else None,
-        "last_val_accuracy": last.val_accuracy if last else None,
-        "seconds": record.seconds,
-        "host": " ".join(record.hosts) or None,
-        "device": record.device,
-        "memory_gb": record.memory_gb and record.memory_gb["measured"],
-        "error": record.error,
-    }
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    pd.DataFrame(rows).to_csv(buffer, index=False)
-    return buffer.getvalue()
+def _as_csv(frame: pd.DataFrame) -> str:
+    return str(frame.to_csv(index=False))

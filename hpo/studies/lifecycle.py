@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
+from hpo.choices import RetrainOn
 from hpo.errors import HpoError, InterruptedStudy, UsageError
 from hpo.final.retrain import begin_retrain, finish_retrains, needs_retrain, nothing_to_retrain
 from hpo.interrupts import Interruption, stoppable
@@ -19,7 +20,7 @@ from hpo.machines.checkpoints import forget_checkpoints
 from hpo.machines.placement import Placement, place
 from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths, command
-from hpo.spec import NewStudy, RetrainOn, RunOptions
+from hpo.spec import NewStudy, RunOptions
 from hpo.studies.export import replace_text, write_study_files
 from hpo.studies.owner import claim, leaving_nothing_unused, owned, remove_files
 from hpo.studies.readiness import OpenStudy, make_ready, modules_of, verify

@@ -1,16 +1,14 @@
 """One trial's curves: a picture of every figure of its epochs, and the same figures as CSV."""
 
-import csv
 import io
 import math
 import threading
-from dataclasses import fields
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hpo.ledger.records import TrialRecord
-from trainables.config import EpochResult
+from hpo.views.frames import curves_frame
 
 _PANELS = (
     ("accuracy", {"val_accuracy": "validation"}),
@@ -50,10 +48,4 @@ def draw_curves(record: TrialRecord) -> bytes:
 
 def epochs_as_csv(record: TrialRecord) -> str:
     """Return a trial's epochs, a row each: every figure, and where it ran."""
-    names = [field.name for field in fields(EpochResult) if field.name != "val_predictions"]
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow([*names, "host", "device"])
-    for result, place in zip(record.curve, record.places, strict=True):
-        writer.writerow([*(getattr(result, name) for name in names), *(place or (record.host, record.device))])
-    return stream.getvalue()
+    return str(curves_frame([record]).drop(columns="trial").to_csv(index=False))

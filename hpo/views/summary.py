@@ -30,16 +30,16 @@ def summary(ledger: Ledger) -> StudySummary:
     records = ledger.records() if states["RUNNING"] or not states["COMPLETE"] else []
     leading = best_records(records, 1)
     best = leading[0].best.val_accuracy if leading and leading[0].best else None
-    final = ledger.final
+    final, target = ledger.final, ledger.run_options.trials
     return StudySummary(
         name=ledger.name,
         backbone=ledger.spec.model.backbone,
         dataset=ledger.spec.data.dataset,
         states=states,
-        target=ledger.run_options.trials,
+        target=target,
         best_value=ledger.best_value if states["COMPLETE"] else best,
         test_accuracy=final["test_accuracy"] if final else None,
-        seconds_left=seconds_left(records, ledger.run_options.trials),
+        seconds_left=seconds_left(records, target),
     )
 
 
