@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 import typer
 
 from hpo.api.options import Help
+from hpo.cli import completion
 from hpo.errors import UsageError
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ def _bytes(given: str | int) -> int:
 
 
 _SPELLED: dict[str, dict[str, Any]] = {
+    "dataset": {"autocompletion": completion.datasets},
     "asha": {"param_decls": ("--no-asha",), "help": "Stop no trial early."},
     "retrain": {"param_decls": ("--no-retrain",), "help": "Leave the held-out test alone."},
     "deduplicate": {"param_decls": ("--deduplicate",)},

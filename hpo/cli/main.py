@@ -21,11 +21,12 @@ from hpo.api.options import (
 from hpo.api.running import resume_together, run_together
 from hpo.api.study import list_studies, open_study
 from hpo.choices import ExportFormat, RetrainOn
+from hpo.cli import completion
 from hpo.cli.cluster import cluster, doctor
 from hpo.cli.groups import AsJson, grouped
 from hpo.cli.guard import Aside, guarded, is_own
 from hpo.cli.home import ensure_home
-from hpo.cli.output import conclude, console, print_json
+from hpo.cli.output import conclude, console, examples, print_json
 from hpo.errors import UsageError
 
 logger = logging.getLogger("hpo")
@@ -33,7 +34,6 @@ logger = logging.getLogger("hpo")
 app = typer.Typer(
     name="hpo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,10 +44,17 @@ app = typer.Typer(
 NewAddress = Annotated[
     str | None, typer.Option(help="local, auto, or HOST:PORT of a Ray cluster; default: where the study ran last.")
 ]
-StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", autocompletion=completion.studies)]
+MaybeStudyName = Annotated[str | None, typer.Argument(metavar="[STUDY]", autocompletion=completion.studies)]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "hpo run --backbone simclr --trials 60",
+        "hpo run --backbone resnet18 --dataset imagefolder:photos --trials 20 --timeout 8h",
+        "hpo run --backbone all --trials 30 --study pets --address auto",
+    )
+)
 @grouped
 def run(
     *,
@@ -55,7 +62,8 @@ def run(
         list[str],
         typer.Option(
             help="simclr, resnet18, resnet50, vgg, inception, vit, swin, torchvision:NAME, or package.module:function;"
-            " may be repeated, one study each; all: the first seven."
+            " may be repeated, one study each; all: the first seven.",
+            autocompletion=completion.backbones,
         ),
     ],
     trials: Annotated[int, typer.Option(min=1, help="Trials that each study is to reach.")],
@@ -88,11 +96,11 @@ def run(
     conclude(ended, as_json)
 
 
-@app.command()
+@app.command(epilog=examples("hpo resume simclr-pets", "hpo resume simclr-pets --trials 100 --timeout 2h"))
 @grouped
 def resume(
     *,
-    study: Annotated[list[str], typer.Argument(metavar="STUDY...")],
+    study: Annotated[list[str], typer.Argument(metavar="STUDY...", autocompletion=completion.studies)],
     trials: Annotated[int | None, typer.Option(min=1, help="A higher target, for each.")] = None,
     timeout_s: Timeout = None,
     address: NewAddress = None,
@@ -103,11 +111,11 @@ def resume(
     conclude(resume_together(study, trials=trials, address=address, timeout_s=timeout_s, location=location), as_json)
 
 
-@app.command()
+@app.command(epilog=examples("hpo status", "hpo status simclr-pets --json"))
 @grouped
 def status(
     *,
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
+    study: MaybeStudyName = None,
     location: Location,
     as_json: AsJson = False,
 ) -> None:
@@ -135,7 +143,7 @@ def status(
     tables.show_study(ledger, screen)
 
 
-@app.command()
+@app.command(epilog=examples("hpo retrain simclr-pets --seeds 5", "hpo retrain simclr-pets --top 3 --on train"))
 @grouped
 def retrain(
     *,
@@ -153,7 +161,9 @@ def retrain(
     conclude(open_study(study, location).retrain_again(seeds=seeds, top=top, on=on, address=address), as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples("hpo export simclr-pets --output best.toml", "hpo export simclr-pets --format json --top 3")
+)
 @grouped
 def export(
     *,
@@ -173,11 +183,11 @@ def export(
         replace_text(output, text)
 
 
-@app.command()
+@app.command(epilog=examples("hpo dashboard simclr-pets", "hpo dashboard --read-only --port 8081"))
 @grouped
 def dashboard(
     *,
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
+    study: MaybeStudyName = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; other machines need more than loopback.")
     ] = "127.0.0.1",
@@ -192,7 +202,7 @@ def dashboard(
     serve(location.url, location.paths, study, Guard(host, read_only), port)
 
 
-@app.command()
+@app.command(epilog=examples("hpo cache", "hpo cache --clear"))
 @grouped
 def cache(
     *,
@@ -211,7 +221,7 @@ def cache(
         show_cache(arrays, console(), cleared=clear)
 
 
-@app.command()
+@app.command(epilog=examples("hpo delete simclr-pets"))
 @grouped
 def delete(
     *,
@@ -246,7 +256,7 @@ def options(
 
 
 app.add_typer(cluster)
-app.command()(doctor)
+app.command(epilog=examples("hpo doctor", "hpo doctor --address auto --checkpoints /shared/checkpoints"))(doctor)
 
 
 def main() -> NoReturn:
