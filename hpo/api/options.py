@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from hpo import paths as study_paths
 from hpo.choices import Sampler
+from hpo.paths import StudyPaths, located_by, studies_dir
 from trainables.config import DEFAULT_CACHE_BYTES, Augment, DataConfig, Exif, HeadKind, ModelConfig, Precision
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Location:
     @property
     def studies(self) -> Path:
         """The folder of all studies, absolute."""
-        return study_paths.studies_dir(self.studies_dir)
+        return studies_dir(self.studies_dir)
 
     @property
     def url(self) -> "URL":
@@ -60,10 +60,9 @@ class Location:
 
         return database_url(self.studies, self.storage)
 
-    def paths(self, study: str) -> study_paths.StudyPaths:
+    def paths(self, study: str) -> StudyPaths:
         """Return where a study's files are."""
-        located_by = study_paths.located_by(self.studies_dir, self.storage)
-        return study_paths.StudyPaths(self.studies, study, located_by)
+        return StudyPaths(self.studies, study, located_by(self.studies_dir, self.storage))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
-from hpo import paths as study_paths
 from hpo.api.options import DataOptions, Location, MachineOptions, ModelOptions, SearchOptions
 from hpo.api.study import Study, open_study
+from hpo.paths import study_names
 
 if TYPE_CHECKING:
     from hpo.studies.lifecycle import Ended
@@ -77,20 +77,18 @@ def run(
         HpoError: A study failed; others of the list ran to their end.
     """
     backbones = [backbone] if isinstance(backbone, str) else backbone
-    raise_failure(
-        run_together(
-            backbones,
-            trials=trials,
-            study=study,
-            seed=seed,
-            data=data,
-            model=model,
-            search=search,
-            machines=machines,
-            location=location,
-        )
-    )
-    studies = [open_study(name, location) for name in study_paths.study_names(backbones, data.dataset, study).values()]
+    run_together(
+        backbones,
+        trials=trials,
+        study=study,
+        seed=seed,
+        data=data,
+        model=model,
+        search=search,
+        machines=machines,
+        location=location,
+    ).check()
+    studies = [open_study(name, location) for name in study_names(backbones, data.dataset, study).values()]
     return studies[0] if isinstance(backbone, str) and len(studies) == 1 else studies
 
 
@@ -111,7 +109,7 @@ def run_together(
     Raises:
         UsageError, InterruptedStudy: As `run` does.
     """
-    names = study_paths.study_names(list(backbones), data.dataset, study)
+    names = study_names(list(backbones), data.dataset, study)
 
     import search_spaces
     from hpo.ledger.studies import recorded_spec
@@ -151,13 +149,3 @@ def resume_together(
 
     studies = [location.paths(name) for name in dict.fromkeys(names)]
     return lifecycle.resume(studies, location.url, trials=trials, address=address, timeout_s=timeout_s)
-
-
-def raise_failure(ended: "Ended") -> None:
-    """Raise why a study failed, if one did.
-
-    Raises:
-        HpoError: The last failure.
-    """
-    if ended.failures:
-        raise ended.failures[-1]

@@ -110,11 +110,10 @@ class Study:
             InterruptedStudy: Ctrl-C stopped it; it can be resumed.
             HpoError: It failed.
         """
-        from hpo.api.running import raise_failure, resume_together
+        from hpo.studies import lifecycle
 
-        raise_failure(
-            resume_together([self.name], trials=trials, address=address, timeout_s=timeout_s, location=self.location)
-        )
+        paths = self.location.paths(self.name)
+        lifecycle.resume([paths], self.location.url, trials=trials, address=address, timeout_s=timeout_s).check()
         return self
 
     def retrain(
@@ -132,9 +131,7 @@ class Study:
             InterruptedStudy: Ctrl-C stopped it; it can be repeated.
             HpoError: It failed.
         """
-        from hpo.api.running import raise_failure
-
-        raise_failure(self.retrain_again(seeds=seeds, top=top, on=on, address=address))
+        self.retrain_again(seeds=seeds, top=top, on=on, address=address).check()
         return self
 
     def retrain_again(self, *, seeds: int, top: int, on: RetrainOn, address: str | None) -> "Ended":

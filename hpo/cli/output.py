@@ -40,8 +40,7 @@ def conclude(ended: "Ended", as_json: bool) -> None:
         _print_results(ended.summaries, as_json, alone)
     for failure in ended.failures[:-1]:
         logger.error("error: %s", failure)
-    if ended.failures:
-        raise ended.failures[-1]
+    ended.check()
 
 
 def _print_results(summaries: list[dict[str, Any]], as_json: bool, alone: bool) -> None:

@@ -50,6 +50,15 @@ class Ended:
     failures: list[HpoError]
     """Why the others did not."""
 
+    def check(self) -> None:
+        """Raise why a study failed, if one did.
+
+        Raises:
+            HpoError: The last failure.
+        """
+        if self.failures:
+            raise self.failures[-1]
+
 
 def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str | URL) -> Ended:
     """Run new studies, or continue those of that name and specification.
