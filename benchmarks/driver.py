@@ -15,6 +15,7 @@ from typing import Any
 from ray import tune
 
 import search_spaces
+from hpo.choices import Sampler
 from hpo.interrupts import Interruption
 from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
@@ -23,7 +24,7 @@ from hpo.machines.checkpoints import CheckpointPlace
 from hpo.machines.placement import Node, Placement, Share
 from hpo.machines.session import ray_session
 from hpo.paths import StudyPaths
-from hpo.spec import RunOptions, Sampler, SearchConfig, StudySpec
+from hpo.spec import RunOptions, SearchConfig, StudySpec
 from hpo.tune.trials import StudyRun
 from hpo.tune.tuner import run_trials
 from trainables.config import DataConfig, EpochResult, ModelConfig

@@ -1,6 +1,6 @@
 """How long `hpo report` of a large study takes, and how large it is: ``python -m benchmarks.report``.
 
-The study is synthetic and written through the ledger into SQLite: 1,000 trials of up to 50 epochs, 37 classes,
+The study is synthetic and written through Optuna's storage into SQLite: 1,000 trials of up to 50 epochs, 37 classes,
 920 validation images, predictions of all trials, and those of a final model. Nothing is trained.
 """
 
@@ -15,15 +15,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from unittest.mock import patch
 
 import numpy as np
+import optuna
 import pandas as pd
 
 import search_spaces
 from hpo.ledger import studies
 from hpo.ledger.ledger import Ledger
+from hpo.ledger.records import Place, as_row
 from hpo.paths import StudyPaths
 from hpo.report.page import PAGE
 from hpo.spec import RunOptions, SearchConfig, StudySpec
@@ -38,9 +38,7 @@ def main() -> None:
     """Write the study, make its report, and print seconds, the load beside it, and bytes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument(
-        "--folder", type=Path, help="Where the study is or is put; default: a temporary folder."
-    )
+    parser.add_argument("--folder", type=Path, help="Where the study is or is put; default: a temporary folder.")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory() as temporary:
@@ -88,9 +86,13 @@ def write_study(url: str, paths: StudyPaths, trials: int) -> Ledger:
         "validation_labels": pack(labels),
     }
     ledger = studies.create(url, paths.name, spec, RunOptions(trials=trials), splits)
+    stored = optuna.load_study(study_name=paths.name, storage=url)
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     clock = [0.0] * SLOTS
     for number in range(trials):
-        _write_trial(ledger, generator, labels, clock, number % SLOTS)
+        trial = drawn.ask()
+        search_spaces.suggest(space, trial)
+        stored.add_trial(ended(trial, generator, labels, clock, number % SLOTS))
     test = generator.integers(0, len(CLASSES), TEST)
     predicted = _guess(generator, test, 0.9)
     paths.final.mkdir(parents=True, exist_ok=True)
@@ -111,30 +113,41 @@ def write_study(url: str, paths: StudyPaths, trials: int) -> Ledger:
     return ledger
 
 
-def _write_trial(
-    ledger: Ledger, generator: np.random.Generator, labels: np.ndarray, clock: list[float], slot: int
-) -> None:
-    assignment = ledger.ask()
-    best = 0.92 - 0.05 * abs(math.log10(assignment.params["learning_rate"]) + 4) - 0.02 * generator.random()
-    epochs = int(assignment.params["epochs"])
-    pruned = generator.random() < 0.75
-    last = min(epochs, int(generator.choice([2, 2, 2, 8]))) if pruned else epochs
-    for number in range(1, last + 1):
-        value = best * (1 - math.exp(-number / 2))
+def ended(
+    trial: optuna.Trial, generator: np.random.Generator, labels: np.ndarray, clock: list[float], slot: int
+) -> optuna.trial.FrozenTrial:
+    """Return a trial with a curve, which it trained after what `clock` says of its slot."""
+    best = 0.92 - 0.05 * abs(math.log10(trial.params["learning_rate"]) + 4) - 0.02 * generator.random()
+    epochs = int(trial.params["epochs"])
+    last = min(epochs, int(generator.choice([2, 2, 2, 8]))) if generator.random() < 0.75 else epochs
+    state = optuna.trial.TrialState.COMPLETE if last == epochs else optuna.trial.TrialState.PRUNED
+    values = {number: best * (1 - math.exp(-number / 2)) for number in range(1, last + 1)}
+    place, rows = Place(f"10.0.0.{1 + slot % 2}", "a card"), []
+    for number, value in values.items():
         result = EpochResult(
             epoch=number,
             val_accuracy=value,
             val_loss=1 - value,
             train_loss=1 - value,
-            learning_rate=assignment.params["learning_rate"],
+            learning_rate=trial.params["learning_rate"],
             seconds=float(generator.uniform(20, 60)),
             images_per_second=50.0,
-            val_predictions=pack(_guess(generator, labels, value)) if number == last else "",
         )
         clock[slot] += result.seconds
-        with patch("hpo.ledger.ledger.time", SimpleNamespace(time=lambda: clock[slot])):
-            ledger.report(assignment.number, result, host=f"10.0.0.{1 + slot % 2}", device="a card")
-    ledger.finish(assignment.number, "PRUNED" if pruned and last < epochs else "COMPLETE")
+        rows.append(as_row(result, place, clock[slot]))
+    return optuna.trial.create_trial(
+        state=state,
+        value=values[last] if last == epochs else None,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=values,
+        user_attrs={
+            "curve": rows,
+            **place._asdict(),
+            "best_epoch": last,
+            "val_predictions": pack(_guess(generator, labels, values[last])),
+        },
+    )
 
 
 def _guess(generator: np.random.Generator, labels: np.ndarray, right: float) -> np.ndarray:

@@ -1,1 +1,65 @@
-"""Hyperparameter-optimisation studies for fine-tuning pretrained image backbones."""
+"""Hyperparameter-optimisation studies for fine-tuning pretrained image backbones.
+
+Run a study, look at what it found, and use its model:
+
+    import hpo
+
+    study = hpo.run(
+        "resnet18",
+        trials=10,
+        data=hpo.DataOptions(dataset="digits"),
+        model=hpo.ModelOptions(weights="none", image_size=32),
+    )
+    study.best.params      # the best configuration
+    study.trials           # a pandas DataFrame, a row for each trial
+    study.final            # its held-out test accuracy
+    study.report()         # an HTML page that says it all
+
+`open_study("resnet18-digits")` finds it again, also while it runs elsewhere. The command line does the same through the
+same functions: what one starts, the other resumes.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpo.api.options import DataOptions, Location, MachineOptions, ModelOptions, SearchOptions
+    from hpo.api.running import run
+    from hpo.api.study import Study, compare, list_studies, open_study
+    from hpo.errors import HpoError, InterruptedStudy, UsageError
+
+__all__ = [
+    "DataOptions",
+    "HpoError",
+    "InterruptedStudy",
+    "Location",
+    "MachineOptions",
+    "ModelOptions",
+    "SearchOptions",
+    "Study",
+    "UsageError",
+    "compare",
+    "list_studies",
+    "open_study",
+    "run",
+]
+
+_MODULES = {
+    "hpo.api.options": ("DataOptions", "Location", "MachineOptions", "ModelOptions", "SearchOptions"),
+    "hpo.api.running": ("run",),
+    "hpo.api.study": ("Study", "compare", "list_studies", "open_study"),
+    "hpo.errors": ("HpoError", "InterruptedStudy", "UsageError"),
+}
+"""What is imported when it is first used: every process of a study imports this package."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

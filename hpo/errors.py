@@ -6,6 +6,7 @@ HpoError (1)               the study or a command failed
 ├─ NothingFitsError (1)         no configuration fits on the machines
 ├─ DeadEndError (1)             all that is left waits for machines that are gone
 ├─ UsageError (2)               bad usage or input: nothing was created
+│  └─ NotOursError (2)               a study of an Optuna database that hpo did not make
 └─ InterruptedStudy (130)       stopped by the user; it can be resumed
 """
 
@@ -36,6 +37,10 @@ class UsageError(HpoError):
     """Something the user gave cannot be used, and nothing was created."""
 
     exit_code = 2
+
+
+class NotOursError(UsageError):
+    """A study of an Optuna database that hpo did not make."""
 
 
 class InterruptedStudy(HpoError):  # noqa: N818 - an interruption is no error

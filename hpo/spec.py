@@ -1,11 +1,12 @@
 """What a study is (StudySpec: its identity, stored once) and how it is run this time (RunOptions)."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 import search_spaces
+from hpo.choices import Sampler
 from hpo.errors import UsageError
 from search_spaces import SearchSpace
 from trainables.config import (
@@ -17,10 +18,6 @@ from trainables.config import (
     TrialConfig,
 )
 from trainables.seeds import stream
-
-Sampler = Literal["tpe", "random"]
-RetrainOn = Literal["train+val", "train"]
-"""What the final model learns from."""
 
 SCHEMA_VERSION = 2
 """Version of the specifications in ledgers; hpo/ledger/migrations.py reads the earlier ones."""

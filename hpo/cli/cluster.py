@@ -4,13 +4,13 @@ import dataclasses
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from hpo import paths as study_paths
+from hpo.api.options import DataDir, Location
+from hpo.cli.groups import AsJson, grouped
 from hpo.cli.output import console, print_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ Gpus = Annotated[
 VramGb = Annotated[
     float | None, typer.Option(min=1, help="GiB of each card, cut to whole ones; default: all that it has.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 @cluster.command()
@@ -129,33 +128,25 @@ def stop(
         sys.stdout.write(f"nothing to stop: no cluster{f' at {address}' if address else ''} runs on this machine\n")
 
 
+@grouped
 def doctor(
+    *,
     address: Annotated[
         str, typer.Option(help="local: this machine; auto or HOST:PORT: each node of a cluster.")
     ] = "local",
-    data_dir: Annotated[
-        str | None,
-        typer.Option(help="Datasets, weights, decoded images; default: $HPO_DATA_DIR, else hpo in the cache folder."),
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="Database of the studies; default: STUDIES_DIR/optuna.db.")
-    ] = None,
-    studies_dir: Annotated[
-        Path | None, typer.Option(help="Folder of all studies; default: $HPO_STUDIES_DIR, else ./studies.")
-    ] = None,
+    data_dir: DataDir = None,
+    location: Location,
     checkpoints: Annotated[
         str | None, typer.Option(help="Folder or fsspec URL for trials' checkpoints; default: none is tried.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what would stop a study on this machine, or on a cluster, and how to fix it."""
-    from hpo.addresses import database_url
     from hpo.machines.checkpoints import checked_place
     from hpo.studies.doctor import examine, worst
 
-    folder = study_paths.studies_dir(studies_dir)
     place = checkpoints and checked_place(checkpoints)
-    checks = examine(address, data_dir, database_url(folder, storage), folder, place)
+    checks = examine(address, data_dir, location.url, location.studies, place)
     if as_json:
         print_json({"verdict": worst(checks), "checks": [dataclasses.asdict(check) for check in checks]})
     else:

@@ -3,40 +3,38 @@
 import gc
 import importlib.metadata
 import logging
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from hpo import paths as study_paths
-from hpo.cli.cluster import cluster, doctor
-from hpo.cli.groups import (
-    AsJson,
+from hpo.api.options import (
     DataDir,
     DataOptions,
-    Located,
+    Location,
     MachineOptions,
     ModelOptions,
     SearchOptions,
     Timeout,
-    grouped,
 )
+from hpo.api.running import resume_together, run_together
+from hpo.api.study import compare, list_studies, open_study
+from hpo.choices import ExportFormat, RetrainOn
+from hpo.cli import completion
+from hpo.cli.cluster import cluster, doctor
+from hpo.cli.groups import AsJson, grouped
 from hpo.cli.guard import Aside, guarded, is_own
 from hpo.cli.home import ensure_home
-from hpo.cli.output import conclude, console, print_json
-from hpo.cli.report import report
+from hpo.cli.output import conclude, console, examples, print_json
 from hpo.errors import UsageError
 
 logger = logging.getLogger("hpo")
 
-RetrainOn = Literal["train+val", "train"]
-ExportFormat = Literal["toml", "json", "yaml", "csv"]
-
 app = typer.Typer(
     name="hpo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,10 +45,18 @@ app = typer.Typer(
 NewAddress = Annotated[
     str | None, typer.Option(help="local, auto, or HOST:PORT of a Ray cluster; default: where the study ran last.")
 ]
-StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", autocompletion=completion.studies)]
+StudyNames = Annotated[list[str], typer.Argument(metavar="STUDY...", autocompletion=completion.studies)]
+MaybeStudyName = Annotated[str | None, typer.Argument(metavar="[STUDY]", autocompletion=completion.studies)]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "hpo run --backbone simclr --trials 60",
+        "hpo run --backbone resnet18 --dataset imagefolder:photos --trials 20 --timeout 8h",
+        "hpo run --backbone all --trials 30 --study pets --address auto",
+    )
+)
 @grouped
 def run(
     *,
@@ -58,7 +64,8 @@ def run(
         list[str],
         typer.Option(
             help="simclr, resnet18, resnet50, vgg, inception, vit, swin, torchvision:NAME, or package.module:function;"
-            " may be repeated, one study each; all: the first seven."
+            " may be repeated, one study each; all: the first seven.",
+            autocompletion=completion.backbones,
         ),
     ],
     trials: Annotated[int, typer.Option(min=1, help="Trials that each study is to reach.")],
@@ -66,107 +73,79 @@ def run(
     model: ModelOptions,
     search: SearchOptions,
     machines: MachineOptions,
-    located: Located,
+    location: Location,
     study: Annotated[
         str | None,
         typer.Option(help="The study's name; default: BACKBONE-DATASET. Of several backbones: STUDY-BACKBONE."),
     ] = None,
-    space: Annotated[Path | None, typer.Option(help="A search space of your own, a TOML file.")] = None,
-    geometry_of: Annotated[
-        str | None,
-        typer.Option(help="For a weights file: the published weights whose resize, crop and normalisation it takes."),
-    ] = None,
-    skip_bad_images: Annotated[
-        bool, typer.Option("--skip-bad-images", help="Leave images out that cannot be read.")
-    ] = False,
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Seed of the splits, the sampler and the trials.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Run a study: sample, train and stop trials; retrain the best; report its held-out test accuracy."""
-    names = study_paths.study_names(backbone, data.dataset, study)
-
-    import search_spaces
-    from hpo.ledger.studies import recorded_spec
-    from hpo.studies.lifecycle import start
-    from hpo.studies.new import new_study
-    from trainables.config import ModelConfig
-
-    options = machines.options(trials)
-    studies = [
-        (
-            new_study(
-                data.config,
-                ModelConfig(backbone=one, **vars(model)),
-                search.over(search_spaces.for_study(one, model.weights, space)),
-                options,
-                seed=seed,
-                skip_bad_images=skip_bad_images,
-                geometry_of=geometry_of,
-                exif=data.exif,
-                existing=recorded_spec(located.url, name),
-            ),
-            located.paths(name),
-        )
-        for one, name in names.items()
-    ]
-    conclude(start(studies, options, located.url), as_json)
-
-
-@app.command()
-@grouped
-def resume(
-    *,
-    study: Annotated[list[str], typer.Argument(metavar="STUDY...")],
-    trials: Annotated[int | None, typer.Option(min=1, help="A higher target, for each.")] = None,
-    timeout_s: Timeout = None,
-    address: NewAddress = None,
-    located: Located,
-    as_json: AsJson = False,
-) -> None:
-    """Continue studies where they stopped."""
-    from hpo.studies import lifecycle
-
-    studies = [located.paths(name) for name in dict.fromkeys(study)]
-    ended = lifecycle.resume(studies, located.url, trials=trials, address=address, timeout_s=timeout_s)
+    ended = run_together(
+        backbone,
+        trials=trials,
+        study=study,
+        seed=seed,
+        data=data,
+        model=model,
+        search=search,
+        machines=machines,
+        location=location,
+    )
     conclude(ended, as_json)
 
 
-@app.command()
+@app.command(epilog=examples("hpo resume simclr-pets", "hpo resume simclr-pets --trials 100 --timeout 2h"))
+@grouped
+def resume(
+    *,
+    study: StudyNames,
+    trials: Annotated[int | None, typer.Option(min=1, help="A higher target, for each.")] = None,
+    timeout_s: Timeout = None,
+    address: NewAddress = None,
+    location: Location,
+    as_json: AsJson = False,
+) -> None:
+    """Continue studies where they stopped."""
+    conclude(resume_together(study, trials=trials, address=address, timeout_s=timeout_s, location=location), as_json)
+
+
+@app.command(epilog=examples("hpo status", "hpo status simclr-pets --json"))
 @grouped
 def status(
     *,
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
-    located: Located,
+    study: MaybeStudyName = None,
+    location: Location,
     as_json: AsJson = False,
 ) -> None:
     """Show all studies, or one."""
-    from hpo.ledger.studies import list_studies, open_study
     from hpo.views import tables
-    from hpo.views.summary import summarise, summary
+    from hpo.views.summary import summary
 
-    url = located.url
     screen = console()
     if study is None:
-        studies = list_studies(url)
+        studies = list_studies(location)
         if as_json:
-            print_json({"studies": [summarise(one, 0.0) for one in studies]})
+            print_json({"studies": [one.summary for one in studies]})
         elif studies:
-            tables.show_studies([summary(one) for one in studies], screen)
+            tables.show_studies([summary(one.ledger) for one in studies], screen)
         else:
-            logger.info("no studies in %s yet; `hpo run` starts one", located.studies)
+            logger.info("no studies in %s yet; `hpo run` starts one", location.studies)
         return
-    ledger = open_study(url, study)
+    found = open_study(study, location)
     if as_json:
-        print_json(summarise(ledger, 0.0))
+        print_json(found.summary)
         return
+    ledger = found.ledger
     tables.show_studies([summary(ledger)], screen)
     screen.print()
     tables.show_study(ledger, screen)
 
 
-@app.command()
+@app.command(epilog=examples("hpo retrain simclr-pets --seeds 5", "hpo retrain simclr-pets --top 3 --on train"))
 @grouped
 def retrain(
     *,
@@ -177,17 +156,26 @@ def retrain(
     ] = 1,
     on: Annotated[RetrainOn, typer.Option(help="What it learns from.")] = "train+val",
     address: NewAddress = None,
-    located: Located,
+    location: Location,
     as_json: AsJson = False,
 ) -> None:
     """Retrain a study's best configuration and look at held-out test."""
-    from hpo.studies.lifecycle import retrain_again
-
-    ended = retrain_again(located.paths(study), located.url, seeds=seeds, top=top, on=on, address=address)
-    conclude(ended, as_json)
+    conclude(open_study(study, location).retrain_again(seeds=seeds, top=top, on=on, address=address), as_json)
 
 
-@app.command()
+@app.command(epilog=examples("hpo report simclr-pets", "hpo report simclr-pets resnet50-pets vit-pets"))
+@grouped
+def report(*, study: StudyNames, location: Location) -> None:
+    """Write an HTML page about a study, or one that compares several, with its figures and tables."""
+    names = list(dict.fromkeys(study))
+    logger.info("reading %s", ", ".join(names))
+    page = compare([open_study(name, location) for name in names])
+    sys.stdout.write(f"{os.path.relpath(page)}\n")
+
+
+@app.command(
+    epilog=examples("hpo export simclr-pets --output best.toml", "hpo export simclr-pets --format json --top 3")
+)
 @grouped
 def export(
     *,
@@ -195,40 +183,41 @@ def export(
     form: Annotated[ExportFormat, typer.Option("--format", help="toml is a search space.")] = "toml",
     top: Annotated[int, typer.Option(min=1, help="How many of the best configurations.")] = 1,
     output: Annotated[Path | None, typer.Option(help="A file; default: stdout.")] = None,
-    located: Located,
+    location: Location,
 ) -> None:
     """Print the best configurations of a study."""
-    from hpo.ledger.studies import open_study
-    from hpo.studies import export as exports
-
-    text = exports.export(open_study(located.url, study), form, top)
+    text = open_study(study, location).export(form, top)
     if output is None:
         sys.stdout.write(text)
     else:
-        exports.replace_text(output, text)
+        from hpo.studies.export import replace_text
+
+        replace_text(output, text)
 
 
-@app.command()
+@app.command(epilog=examples("hpo dashboard simclr-pets", "hpo dashboard --read-only --port 8081"))
 @grouped
 def dashboard(
     *,
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
+    study: MaybeStudyName = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; other machines need more than loopback.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
     read_only: Annotated[bool, typer.Option("--read-only", help="Let nobody change anything there.")] = False,
-    located: Located,
+    location: Location,
 ) -> None:
     """Watch studies in optuna-dashboard, also while they run."""
     from hpo.dashboard.guard import Guard
     from hpo.dashboard.server import serve
 
-    serve(located.url, located.paths, study, Guard(host, read_only), port)
+    serve(location.url, location.paths, study, Guard(host, read_only), port)
 
 
-@app.command()
+@app.command(epilog=examples("hpo cache", "hpo cache --clear"))
+@grouped
 def cache(
+    *,
     clear: Annotated[bool, typer.Option("--clear", help="Remove what is listed.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -244,25 +233,22 @@ def cache(
         show_cache(arrays, console(), cleared=clear)
 
 
-@app.command()
+@app.command(epilog=examples("hpo delete simclr-pets"))
 @grouped
 def delete(
     *,
     study: StudyName,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    located: Located,
+    location: Location,
 ) -> None:
     """Delete a study: its trials, its models, its folder."""
-    from hpo.ledger.studies import open_study
-    from hpo.studies.delete import delete as remove
-
-    files = located.paths(study)
-    trials = open_study(located.url, study).n_trials
+    found = open_study(study, location)
+    trials = sum(found.states.values())
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"study {study} has {trials} trials; say --yes to delete it.")
-        typer.confirm(f"Delete study {study} with its {trials} trials and {files.folder}?", abort=True, err=True)
-    remove(located.url, files)
+        typer.confirm(f"Delete study {study} with its {trials} trials and {found.folder}?", abort=True, err=True)
+    found.delete()
     logger.info("deleted study %s", study)
 
 
@@ -281,9 +267,8 @@ def options(
     """Hyperparameter-optimisation studies for fine-tuning pretrained image backbones."""
 
 
-app.command()(report)
 app.add_typer(cluster)
-app.command()(doctor)
+app.command(epilog=examples("hpo doctor", "hpo doctor --address auto --checkpoints /shared/checkpoints"))(doctor)
 
 
 def main() -> NoReturn:

@@ -19,6 +19,11 @@ def console(piped_width: int = 160) -> Console:
     return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else piped_width)
 
 
+def examples(*commands: str) -> str:
+    """Return the end of a command's help: what people type, a line each."""
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Print one object."""
     sys.stdout.write(json.dumps(document) + "\n")
@@ -35,8 +40,7 @@ def conclude(ended: "Ended", as_json: bool) -> None:
         _print_results(ended.summaries, as_json, alone)
     for failure in ended.failures[:-1]:
         logger.error("error: %s", failure)
-    if ended.failures:
-        raise ended.failures[-1]
+    ended.check()
 
 
 def _print_results(summaries: list[dict[str, Any]], as_json: bool, alone: bool) -> None:

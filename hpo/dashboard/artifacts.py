@@ -7,8 +7,7 @@ from pathlib import Path
 
 from hpo.ledger.records import TrialRecord
 from hpo.paths import StudyPaths
-from hpo.views.curves import draw_curves
-from hpo.views.rows import as_csv, epoch_rows
+from hpo.views import curves
 
 _TEXTS = {".toml": "text/plain", ".md": "text/plain", ".txt": "text/plain", ".csv": "text/csv"}
 _UNKNOWN = "application/octet-stream"
@@ -42,8 +41,8 @@ def of_trial(record: TrialRecord) -> list[Artifact]:
     # Their first part names the trial to whoever serves them.
     key, name = f"{record.number}-{len(record.curve)}-{record.state}", f"trial-{record.number}"
     return [
-        Artifact(f"{key}-curves", f"{name}-curves.png", lambda: draw_curves(record)),
-        Artifact(f"{key}-epochs", f"{name}-epochs.csv", lambda: as_csv(epoch_rows(record)).encode()),
+        Artifact(f"{key}-curves", f"{name}-curves.png", lambda: curves.draw_curves(record)),
+        Artifact(f"{key}-epochs", f"{name}-epochs.csv", lambda: curves.epochs_as_csv(record).encode()),
     ]
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tomli_w
 
+from hpo.choices import RetrainOn
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
 from hpo.paths import StudyPaths
-from hpo.spec import RetrainOn
 from hpo.tune.trials import StudyRun
 from hpo.views.figures import draw_confusion
 

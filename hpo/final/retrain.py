@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from hpo.choices import RetrainOn
 from hpo.errors import HpoError
 from hpo.final.files import Look, TestedModel, conclude
 from hpo.ledger.ledger import Ledger
@@ -22,7 +23,7 @@ from hpo.machines.checkpoints import CheckpointPlace, forget_checkpoints
 from hpo.machines.placement import Fit, Placement, Share, can_hold, correction
 from hpo.machines.session import nodes, use_given_cards
 from hpo.paths import command
-from hpo.spec import RetrainOn, trial_config
+from hpo.spec import trial_config
 from hpo.tune.trials import StudyRun
 from trainables.config import EpochResult, TrainedModel, TrialConfig
 from trainables.seeds import stream

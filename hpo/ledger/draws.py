@@ -10,9 +10,10 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
+from hpo.choices import Sampler
 from hpo.errors import NothingFitsError
 from hpo.ledger.optuna_private import storage_of, study_id, trial_id
-from hpo.spec import Sampler, StudySpec
+from hpo.spec import StudySpec
 from search_spaces import SearchSpace
 from trainables.seeds import stream
 

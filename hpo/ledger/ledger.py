@@ -6,7 +6,7 @@ parameters, continued from its checkpoint.
 
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,23 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
-from hpo.errors import HpoError, UsageError
+from hpo.errors import HpoError, NotOursError
 from hpo.ledger.draws import Accept, Draws, accept_all
 from hpo.ledger.fence import OWNER, Fence
 from hpo.ledger.migrations import read_spec
-from hpo.ledger.optuna_private import study_id, trial_id
-from hpo.ledger.records import Assignment, Ending, Place, TrialRecord, as_record, as_row, from_row, rows_of
+from hpo.ledger.optuna_private import best_value, state_counts, study_id, trial_id
+from hpo.ledger.records import (
+    STATES,
+    Assignment,
+    Ending,
+    Place,
+    State,
+    TrialRecord,
+    as_record,
+    as_row,
+    from_row,
+    rows_of,
+)
 from hpo.ledger.storage import patient
 from hpo.spec import RunOptions, StudySpec
 from trainables.config import EpochResult
@@ -48,7 +59,8 @@ class Ledger:
         self._storage = storage
         self.name = study.study_name
         self.hold: Callable[[], None] = lambda: None
-        self.spec = stored_spec(study)
+        attributes = study.user_attrs
+        self.spec = stored_spec(attributes, study.study_name)
         self.space = search_spaces.from_dict(self.spec.search.space, f"study {self.name}")
         self._open: dict[int, _OpenTrial] = {}
         self._interrupted: deque[FrozenTrial] = deque()
@@ -56,13 +68,14 @@ class Ledger:
         self._draws: Draws | None = None
         self._unsure = False
         self._fence = Fence(storage, study_id(study), self.name)
-        self._read()
+        self._read(attributes)
 
-    def _read(self) -> None:
-        self._micro_batches: dict[str, int] = dict(self._attributes.get(_MICRO_BATCHES, {}))
-        self._n_trials = len(self._frozen())
+    def _read(self, attributes: dict[str, Any]) -> None:
+        self._micro_batches: dict[str, int] = dict(attributes.get(_MICRO_BATCHES, {}))
+        counts = self._counts()
+        self._n_trials = sum(counts[state] for state in counts if state != "WAITING")
         # Those that wait in Optuna's queue have numbers, too.
-        self._next_number = len(self._study.get_trials(deepcopy=False))
+        self._next_number = sum(counts.values())
 
     # -- the study ---------------------------------------------------------------------------------------------
 
@@ -75,7 +88,7 @@ class Ledger:
         """
         self.hold = hold
         self._fence.stamp()
-        self._read()
+        self._read(self._attributes)
 
     @patient
     def check_owner(self) -> None:
@@ -167,6 +180,17 @@ class Ledger:
     def n_trials(self) -> int:
         """Trials that were started, in whatever state they are."""
         return self._n_trials
+
+    def count_states(self) -> dict[State, int]:
+        """Return how many trials are in each state, zeros included, without reading them."""
+        counts = self._counts()
+        return {state: counts.get(state, 0) for state in STATES}
+
+    @property
+    def best_value(self) -> float | None:
+        """The highest value of a COMPLETE trial, its best-epoch validation accuracy; None: no trial is COMPLETE."""
+        with self._still_there():
+            return best_value(self._storage, study_id(self._study))
 
     @property
     def enqueued_elsewhere(self) -> list[int]:
@@ -306,6 +330,11 @@ class Ledger:
             trials = self._study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state is not TrialState.WAITING]
 
+    def _counts(self) -> dict[str, int]:
+        """Return how many trials are in each of Optuna's states, WAITING included."""
+        with self._still_there():
+            return state_counts(self._storage, study_id(self._study))
+
     @property
     def _attributes(self) -> dict[str, Any]:
         with self._still_there():
@@ -316,9 +345,9 @@ class Ledger:
         """Say of a study that cannot be read because it was deleted under this process that it was."""
         try:
             yield
-        except KeyError:
+        except KeyError as error:
             self.check_owner()
-            raise
+            raise HpoError(f"study {self.name} was deleted; `hpo status` lists the studies that are there.") from error
 
 
 @dataclass
@@ -334,16 +363,16 @@ class _OpenTrial:
     """Whether its end is written down."""
 
 
-def stored_spec(study: optuna.Study) -> StudySpec:
-    """Return the specification that a study carries.
+def stored_spec(attributes: Mapping[str, Any], study: str) -> StudySpec:
+    """Return the specification that a study carries among its attributes.
 
     Raises:
-        UsageError: It carries none: hpo did not make it.
+        NotOursError: It carries none: hpo did not make it.
     """
-    stored = study.user_attrs.get(SPEC)
+    stored = attributes.get(SPEC)
     if stored is None:
-        raise UsageError(f"study {study.study_name} was not made by hpo (it carries no specification).")
-    return read_spec(stored, study.study_name)
+        raise NotOursError(f"study {study} was not made by hpo (it carries no specification).")
+    return read_spec(stored, study)
 
 
 def _memory_key(params: dict[str, Any]) -> str:

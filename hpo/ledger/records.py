@@ -11,6 +11,8 @@ from trainables.config import EpochResult
 State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 """Optuna's states; WAITING trials are not ours yet."""
 
+STATES: tuple[State, ...] = ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
+
 Ending = Literal["COMPLETE", "PRUNED", "FAIL"]
 """The states in which a trial can end."""
 
@@ -88,7 +90,7 @@ def accuracy(record: TrialRecord) -> float:
 
 def count_states(records: list[TrialRecord]) -> dict[State, int]:
     """Return how many trials are in each state, zeros included."""
-    counts: dict[State, int] = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0, "RUNNING": 0}
+    counts = dict.fromkeys(STATES, 0)
     for record in records:
         counts[record.state] += 1
     return counts

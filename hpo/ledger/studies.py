@@ -10,7 +10,7 @@ from optuna.study import StudyDirection
 from sqlalchemy import URL
 
 from hpo.addresses import sqlite_file
-from hpo.errors import HpoError, UsageError
+from hpo.errors import HpoError, NotOursError, UsageError
 from hpo.ledger.ledger import KEY, RUN, SPEC, SPLITS, Ledger, stored_spec
 from hpo.ledger.storage import connect, missing_sqlite_file, opening
 from hpo.spec import RunOptions, StudySpec, differences
@@ -78,7 +78,8 @@ def recorded_spec(url: str | URL, name: str) -> StudySpec | None:
     """Return the specification of study `name`; None: there is no such study yet."""
     with opening(url):
         found = _found(url, name)
-        return stored_spec(found[0]) if found is not None and SPEC in found[0].user_attrs else None
+        attributes = found[0].user_attrs if found is not None else {}
+        return stored_spec(attributes, name) if SPEC in attributes else None
 
 
 def open_study(url: str | URL, name: str) -> Ledger:
@@ -103,7 +104,7 @@ def find(storage: BaseStorage, study_id: int) -> Ledger | None:
         study = optuna.load_study(study_name=storage.get_study_name_from_id(study_id), storage=storage)
     except KeyError:
         return None
-    return Ledger(study, storage) if _is_readable(study) else None
+    return _readable(study, storage)
 
 
 def key(storage: BaseStorage, study_id: int) -> str | None:
@@ -125,16 +126,18 @@ def list_studies(url: str | URL) -> list[Ledger]:
     storage = connect(url)
     with opening(url):
         studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(_names(storage))]
-        return [Ledger(study, storage) for study in studies if _is_readable(study)]
+        return [ledger for study in studies if (ledger := _readable(study, storage)) is not None]
 
 
-def _is_readable(study: optuna.Study) -> bool:
-    """Whether hpo made a study, and this version of it can read that."""
+def _readable(study: optuna.Study, storage: BaseStorage) -> Ledger | None:
+    """Return the ledger of a study; None: hpo did not make it, or this version of it cannot read it."""
     try:
-        return SPEC in study.user_attrs and bool(stored_spec(study))
+        return Ledger(study, storage)
+    except NotOursError:
+        return None
     except HpoError as error:
         logger.warning("left out: %s", error)
-        return False
+        return None
 
 
 def delete(url: str | URL, name: str) -> None:

@@ -1,5 +1,7 @@
 """Tables of a report: the same rows for the page, where they are rounded, and for CSV, where they are not."""
 
+import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +10,7 @@ from hpo.report.predictions import Confusion, per_class
 from hpo.report.source import StudySource
 from hpo.report.timeline import Lane, machine_rows
 from hpo.views.confusion import Confusions
-from hpo.views.rows import as_csv, epoch_rows, trial_row
+from hpo.views.frames import curves_frame, trial_row
 from hpo.views.summary import duration
 
 Format = Callable[[Any], str]
@@ -38,7 +40,13 @@ class Table:
     @property
     def csv(self) -> str:
         """The rows as CSV, unrounded."""
-        return as_csv(self.rows)
+        stream = io.StringIO()
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        # pandas refuses names that are not UTF-8.
+        writer = csv.DictWriter(stream, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return stream.getvalue()
 
 
 def shown(value: object) -> str:
@@ -98,7 +106,7 @@ def parameters(names: Iterable[str]) -> list[Column]:
 
 def curves(source: StudySource) -> Table:
     """Return every epoch, for the CSV file alone."""
-    rows = [{"number": one.number, **row} for one in source.records for row in epoch_rows(one)]
+    rows: Any = curves_frame(source.records).to_dict("records")
     return Table("curves", "Every epoch", (), rows)
 
 

@@ -3,23 +3,23 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import pandas as pd
 import tomli_w
 import yaml
 
 import search_spaces
+from hpo.choices import ExportFormat
 from hpo.errors import HpoError
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
 from hpo.paths import StudyPaths
 from hpo.views.figures import draw_search
-from hpo.views.rows import as_csv, trial_row
-
-Format = Literal["toml", "json", "yaml", "csv"]
+from hpo.views.frames import trials_frame
 
 
-def export(ledger: Ledger, form: Format, top: int) -> str:
+def export(ledger: Ledger, form: ExportFormat, top: int) -> str:
     """Return the `top` best configurations of a study as text.
 
     ``toml`` is a search space (``--space``) of the study's parameters that tries those configurations first; the
@@ -36,7 +36,7 @@ def export(ledger: Ledger, form: Format, top: int) -> str:
     rows = [_row(record) for record in best]
     if form == "csv":
         flat = [{**{k: v for k, v in row.items() if k != "params"}, **row["params"]} for row in rows]
-        return as_csv(flat)
+        return _as_csv(pd.DataFrame(flat))
     document = {
         "study": ledger.name,
         "backbone": ledger.spec.model.backbone,
@@ -50,7 +50,7 @@ def export(ledger: Ledger, form: Format, top: int) -> str:
 
 def trials_csv(records: Sequence[TrialRecord]) -> str:
     """Return trials as CSV, a row each."""
-    return as_csv([trial_row(record) for record in records])
+    return _as_csv(trials_frame(records))
 
 
 def write_study_files(ledger: Ledger, paths: StudyPaths) -> None:
@@ -98,3 +98,7 @@ def _row(record: TrialRecord) -> dict[str, Any]:
         "best_epoch": record.best.epoch,
         "params": record.params,
     }
+
+
+def _as_csv(frame: pd.DataFrame) -> str:
+    return str(frame.to_csv(index=False))

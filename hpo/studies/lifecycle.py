@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
+from hpo.choices import RetrainOn
 from hpo.errors import HpoError, InterruptedStudy, UsageError
 from hpo.final.retrain import begin_retrain, finish_retrains, needs_retrain, nothing_to_retrain
 from hpo.interrupts import Interruption, stoppable
@@ -19,7 +20,7 @@ from hpo.machines.checkpoints import forget_checkpoints
 from hpo.machines.placement import Placement, place
 from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths, command
-from hpo.spec import NewStudy, RetrainOn, RunOptions
+from hpo.spec import NewStudy, RunOptions
 from hpo.studies.export import replace_text, write_study_files
 from hpo.studies.owner import claim, leaving_nothing_unused, owned, remove_files
 from hpo.studies.readiness import OpenStudy, make_ready, modules_of, verify
@@ -48,6 +49,15 @@ class Ended:
     """Summaries of the studies that reached their end."""
     failures: list[HpoError]
     """Why the others did not."""
+
+    def check(self) -> None:
+        """Raise why a study failed, if one did.
+
+        Raises:
+            HpoError: The last failure.
+        """
+        if self.failures:
+            raise self.failures[-1]
 
 
 def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str | URL) -> Ended:

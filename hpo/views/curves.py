@@ -1,4 +1,4 @@
-"""One trial's curves: a picture of every figure of its epochs."""
+"""One trial's curves: a picture of every figure of its epochs, and the same figures as CSV."""
 
 import io
 import math
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hpo.ledger.records import TrialRecord
+from hpo.views.frames import curves_frame
 from hpo.views.lettering import DEFAULT
 from hpo.views.style import BLUE, OCHRE, TEAL, grid, styled
 
@@ -43,3 +44,8 @@ def draw_curves(record: TrialRecord) -> bytes:
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=110)
     return stream.getvalue()
+
+
+def epochs_as_csv(record: TrialRecord) -> str:
+    """Return a trial's epochs, a row each: every figure, and where it ran."""
+    return str(curves_frame([record]).drop(columns="trial").to_csv(index=False))

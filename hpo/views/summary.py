@@ -25,18 +25,21 @@ class StudySummary:
 
 def summary(ledger: Ledger) -> StudySummary:
     """Return what a list of studies shows of one."""
-    records = ledger.records()
+    states = ledger.count_states()
+    # Reading the trials of many studies takes long.
+    records = ledger.records() if states["RUNNING"] or not states["COMPLETE"] else []
     leading = best_records(records, 1)
-    final = ledger.final
+    best = leading[0].best.val_accuracy if leading and leading[0].best else None
+    final, target = ledger.final, ledger.run_options.trials
     return StudySummary(
         name=ledger.name,
         backbone=ledger.spec.model.backbone,
         dataset=ledger.spec.data.dataset,
-        states=count_states(records),
-        target=ledger.run_options.trials,
-        best_value=leading[0].best.val_accuracy if leading and leading[0].best else None,
+        states=states,
+        target=target,
+        best_value=ledger.best_value if states["COMPLETE"] else best,
         test_accuracy=final["test_accuracy"] if final else None,
-        seconds_left=seconds_left(records, ledger.run_options.trials),
+        seconds_left=seconds_left(records, target),
     )
 
 

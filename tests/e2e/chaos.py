@@ -41,7 +41,8 @@ GRACE_PERIOD, REDUCTION_FACTOR = 2, 3
 MILESTONES = (2, 6, 18)
 ORPHAN_S = 120.0
 """Ray's agents try for a minute to report the death of their raylet, also to nobody, before they end."""
-_WAIT_S = 120.0
+_WAIT_S, _STUDY_S = 600.0, 3600.0
+"""For an epoch and for a whole study, on a machine that does other work too."""
 
 
 @dataclass
@@ -110,7 +111,7 @@ def attack_study(shell: Shell, seed: int, kills: int) -> Report:
             if not wait_for_epoch(shell, process):
                 break
             process = strike_once(shell, process, chance, report, struck)
-        process.communicate(timeout=400)
+        process.communicate(timeout=_STUDY_S)
     finally:
         struck += strike(process, "all")
     shell.hpo("resume", "tiny")
@@ -255,7 +256,8 @@ def wait_for_epoch(shell: Shell, process: subprocess.Popen[str]) -> bool:
         if time.monotonic() > deadline:
             process.kill()
             raise TimeoutError(process.communicate())
-        time.sleep(0.05)
+        # Looking costs time that the study needs.
+        time.sleep(0.2)
     return True
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import NullPool, create_engine, event, text
 from hpo.errors import HpoError, UsageError
 from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
-from hpo.ledger.records import best_records
+from hpo.ledger.records import best_records, count_states
 from hpo.spec import RunOptions
 from hpo.tune.rungs import EachStudysRungs, replay, scheduler, scheduler_trial
 from tests.makers import SPACE, epoch, report, study_spec
@@ -390,3 +390,24 @@ def test_of_the_trials_that_wait_the_first_starts_next(url: str) -> None:
 
     assert chosen == [trials[0]] * 4 + [trials[2]] * 2 + [trials[3]] * 2
     assert rungs.choose_trial_to_run(controller) is None
+
+
+def test_the_counts_and_the_best_are_those_of_the_records(url: str) -> None:
+    ledger = opened(url)
+    assert (ledger.count_states(), ledger.best_value) == (count_states([]), None)
+    for state in ("COMPLETE", "PRUNED", "FAIL", "COMPLETE", "RUNNING"):
+        trial = ledger.ask().number
+        for number, accuracy in enumerate((0.5, 0.6 + trial / 20, 0.7), start=1):
+            report(ledger, trial, epoch(number, accuracy))
+        if state != "RUNNING":
+            ledger.finish(trial, state)  # type: ignore[arg-type]
+    optuna.load_study(study_name="study", storage=url).enqueue_trial({"learning_rate": 1e-3})
+
+    seen = ledgers.open_study(url, "study")
+
+    records = seen.records()
+    best = best_records(records, 1)[0].best
+    assert seen.count_states() == count_states(records) == {"COMPLETE": 2, "PRUNED": 1, "FAIL": 1, "RUNNING": 1}
+    assert best is not None
+    assert seen.best_value == best.val_accuracy
+    assert (seen.n_trials, seen.enqueued_elsewhere) == (5, [5])

@@ -1,0 +1,151 @@
+"""Start and continue studies: one, or several that share the machines."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
+
+from hpo.api.options import DataOptions, Location, MachineOptions, ModelOptions, SearchOptions
+from hpo.api.study import Study, open_study
+from hpo.paths import study_names
+
+if TYPE_CHECKING:
+    from hpo.studies.lifecycle import Ended
+
+
+@overload
+def run(
+    backbone: str,
+    *,
+    trials: int,
+    study: str | None = None,
+    seed: int = 0,
+    data: DataOptions = DataOptions(),
+    model: ModelOptions = ModelOptions(),
+    search: SearchOptions = SearchOptions(),
+    machines: MachineOptions = MachineOptions(),
+    location: Location = Location(),
+) -> Study: ...
+
+
+@overload
+def run(
+    backbone: list[str],
+    *,
+    trials: int,
+    study: str | None = None,
+    seed: int = 0,
+    data: DataOptions = DataOptions(),
+    model: ModelOptions = ModelOptions(),
+    search: SearchOptions = SearchOptions(),
+    machines: MachineOptions = MachineOptions(),
+    location: Location = Location(),
+) -> list[Study]: ...
+
+
+def run(
+    backbone: str | list[str],
+    *,
+    trials: int,
+    study: str | None = None,
+    seed: int = 0,
+    data: DataOptions = DataOptions(),
+    model: ModelOptions = ModelOptions(),
+    search: SearchOptions = SearchOptions(),
+    machines: MachineOptions = MachineOptions(),
+    location: Location = Location(),
+) -> Study | list[Study]:
+    """Run a study, or continue the one of that name; retrain the best and look at held-out test once.
+
+    Args:
+        backbone: simclr, resnet18, resnet50, vgg, inception, vit, swin, ``torchvision:NAME`` or
+            ``package.module:function``; a list: a study each, at the same time on the same machines, and ``all`` is
+            the first seven.
+        trials: Trials that each study is to reach, 1 or more.
+        study: The study's name, STUDY-BACKBONE of several; None: BACKBONE-DATASET.
+        seed: Seed of the splits, the sampler and the trials, 0 to 2**63 - 1.
+        data: Which images, and how they are split.
+        model: Which weights and head.
+        search: The search space, the sampler, and ASHA.
+        machines: Where it runs, on how much, for how long.
+        location: Where studies are.
+
+    Returns:
+        The study; of a list, one for each backbone, in order.
+
+    Raises:
+        UsageError: Something cannot be used, or a study of that name has another specification; nothing was created.
+        InterruptedStudy: Ctrl-C stopped it; the message is the command that continues it.
+        HpoError: A study failed; others of the list ran to their end.
+    """
+    backbones = [backbone] if isinstance(backbone, str) else backbone
+    run_together(
+        backbones,
+        trials=trials,
+        study=study,
+        seed=seed,
+        data=data,
+        model=model,
+        search=search,
+        machines=machines,
+        location=location,
+    ).check()
+    studies = [open_study(name, location) for name in study_names(backbones, data.dataset, study).values()]
+    return studies[0] if isinstance(backbone, str) and len(studies) == 1 else studies
+
+
+def run_together(
+    backbones: Sequence[str],
+    *,
+    trials: int,
+    study: str | None,
+    seed: int,
+    data: DataOptions,
+    model: ModelOptions,
+    search: SearchOptions,
+    machines: MachineOptions,
+    location: Location,
+) -> "Ended":
+    """Run a study of each backbone as `run` does, and return how they ended.
+
+    Raises:
+        UsageError, InterruptedStudy: As `run` does.
+    """
+    names = study_names(list(backbones), data.dataset, study)
+
+    import search_spaces
+    from hpo.ledger.studies import recorded_spec
+    from hpo.studies.lifecycle import start
+    from hpo.studies.new import new_study
+
+    options = machines.options(trials)
+    studies = [
+        (
+            new_study(
+                data.config,
+                model.config(one),
+                search.over(search_spaces.for_study(one, model.weights, search.space)),
+                options,
+                seed=seed,
+                skip_bad_images=data.skip_bad_images,
+                geometry_of=model.geometry_of,
+                exif=data.exif,
+                existing=recorded_spec(location.url, name),
+            ),
+            location.paths(name),
+        )
+        for one, name in names.items()
+    ]
+    return start(studies, options, location.url)
+
+
+def resume_together(
+    names: Sequence[str], *, trials: int | None, address: str | None, timeout_s: float | None, location: Location
+) -> "Ended":
+    """Continue studies at the same time on the same machines, as `Study.resume` does, and return how they ended.
+
+    Raises:
+        UsageError, InterruptedStudy: As `Study.resume` does.
+    """
+    from hpo.studies import lifecycle
+
+    studies = [location.paths(name) for name in dict.fromkeys(names)]
+    return lifecycle.resume(studies, location.url, trials=trials, address=address, timeout_s=timeout_s)

@@ -1,0 +1,10 @@
+"""Words that options choose among, importable without anything heavy."""
+
+from typing import Literal
+
+Sampler = Literal["tpe", "random"]
+"""What proposes configurations."""
+RetrainOn = Literal["train+val", "train"]
+"""What the final model learns from."""
+ExportFormat = Literal["toml", "json", "yaml", "csv"]
+"""``toml`` is a search space; the others list configurations."""
