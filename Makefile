@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-gpu chaos bench check clean
+.PHONY: demo test test-slow test-gpu chaos bench check docs clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -33,6 +33,10 @@ test-gpu: .venv/.installed
 chaos: .venv/.installed
 	$(BIN)/python -m tests.e2e.chaos --kills 28
 	$(BIN)/python -m tests.e2e.chaos --kills 12 --seed 100 --postgres
+
+# A site of docs/ and of the docstrings; a link that leads nowhere is an error.
+docs: .venv/.installed
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 # The figures of docs/performance.md, measured on this machine: about five hours on two cores, half of them for
 # the study.
