@@ -2,10 +2,14 @@
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hpo.errors import InterruptedStudy
+
+_AGAIN_S = 0.05
 
 
 class Interruption:
@@ -15,6 +19,7 @@ class Interruption:
         self.command = command
         self.asked = False
         """Whether a signal came."""
+        self._swallowed = False
 
     @property
     def message(self) -> str:
@@ -28,11 +33,17 @@ class Interruption:
 
     def __call__(self, _signal: int, _frame: object) -> None:
         """Stop in order the first time, and immediately the second time."""
-        if self.asked:
+        if self.asked and not self._swallowed:
             os.write(2, f"{self.message}\n".encode())
             os._exit(InterruptedStudy.exit_code)
-        self.asked = True
+        self.asked, self._swallowed = True, False
         raise KeyboardInterrupt
+
+    def again(self) -> None:
+        """Send the signal once more, since Python ignored what it raised: it came in a destructor or weak reference."""
+        self._swallowed = True
+        # Once that has returned.
+        threading.Timer(_AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
 
 
 @contextmanager
@@ -43,6 +54,15 @@ def stoppable(command: str | None = None) -> Iterator[Interruption]:
         command: What continues the work that was stopped, in the last line that the user sees; None: nothing does.
     """
     interruption = Interruption(command)
+    ignored = sys.unraisablehook
+
+    def unraisable(given: "sys.UnraisableHookArgs") -> None:
+        if interruption.asked and isinstance(given.exc_value, KeyboardInterrupt):
+            interruption.again()
+        else:
+            ignored(given)
+
+    sys.unraisablehook = unraisable
     previous = {number: signal.signal(number, interruption) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interruption
@@ -54,5 +74,6 @@ def stoppable(command: str | None = None) -> Iterator[Interruption]:
             raise InterruptedStudy(interruption.message) from error
         raise
     finally:
+        sys.unraisablehook = ignored
         for number, handler in previous.items():
             signal.signal(number, handler)
