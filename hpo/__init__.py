@@ -14,6 +14,7 @@ Run a study, look at what it found, and use its model:
     study.trials           # a pandas DataFrame, a row for each trial
     study.final            # its held-out test accuracy
     study.report()         # an HTML page that says it all
+    study.predict(["cat.jpg", "holiday/"])      # what its model says of one's own images
 
 `open_study("resnet18-digits")` finds it again, also while it runs elsewhere. The command line does the same through the
 same functions: what one starts, the other resumes.
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hpo.api.running import run
     from hpo.api.study import Study, compare, list_studies, open_study
     from hpo.errors import HpoError, InterruptedStudy, UsageError
+    from hpo.models.predict import Prediction, predict
 
 __all__ = [
     "DataOptions",
@@ -35,12 +37,14 @@ __all__ = [
     "Location",
     "MachineOptions",
     "ModelOptions",
+    "Prediction",
     "SearchOptions",
     "Study",
     "UsageError",
     "compare",
     "list_studies",
     "open_study",
+    "predict",
     "run",
 ]
 
@@ -49,6 +53,7 @@ _MODULES = {
     "hpo.api.running": ("run",),
     "hpo.api.study": ("Study", "compare", "list_studies", "open_study"),
     "hpo.errors": ("HpoError", "InterruptedStudy", "UsageError"),
+    "hpo.models.predict": ("Prediction", "predict"),
 }
 """What is imported when it is first used: every process of a study imports this package."""
 

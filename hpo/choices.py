@@ -8,3 +8,5 @@ RetrainOn = Literal["train+val", "train"]
 """What the final model learns from."""
 ExportFormat = Literal["toml", "json", "yaml", "csv"]
 """``toml`` is a search space; the others list configurations."""
+PredictionFormat = Literal["text", "json", "csv"]
+"""``text`` is for people; ``json`` is one object a line."""

@@ -54,7 +54,7 @@ def report(ledger: Ledger, trial: int, result: EpochResult) -> bool:
 
 def moved_trial(folder: Path) -> Ledger:
     """Return the ledger of a study whose one trial began on one machine and ended on another."""
-    url, splits = f"sqlite:///{folder / 'optuna.db'}", {"validation": 4}
+    url, splits = f"sqlite:///{folder / 'optuna.db'}", {"train": 12, "validation": 4}
     ledger = ledgers.create(url, "study", study_spec(), RunOptions(trials=1), splits)
     number = ledger.ask().number
     ledger.report(number, epoch(1), host="10.0.0.1", device="cpu")

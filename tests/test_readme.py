@@ -74,6 +74,7 @@ def test_every_command_of_the_readme_is_known_here() -> None:
     assert kinds == {
         *(f"make {target}" for target in ("demo", "test")),
         *(f"hpo {name}" for name in ("run", "resume", "status", "export", "retrain", "report", "dashboard", "delete")),
+        "hpo predict",
         *(f"hpo {name}" for name in ("cluster", "doctor")),
     }
 
@@ -92,8 +93,10 @@ def test_the_studys_commands_run_in_the_readmes_order(folder: Path) -> None:
             "status": "best validation",
             "retrain": "over 2 seeds: mean 0.",
             "report": "studies/demo/report/report.html",
+            "export --model": "model.onnx: probabilities differ from the model's by at most",
         }
-        assert expected.get(command.split()[1], "") in out
+        verb = "export --model" if "--model" in command else command.split()[1]
+        assert expected.get(verb, "") in out
         if "json" in command:
             assert out.count('"number"') == 3
     assert "[[enqueue]]" in (folder / "best.toml").read_text("utf-8") or "enqueue = [" in (
@@ -126,14 +129,23 @@ def watch_dashboard(folder: Path) -> None:
         process.wait(20)
 
 
-def test_the_first_study_of_the_readme_runs_on_pets_with_the_simclr_encoder(folder: Path) -> None:
-    (command,) = (command for command in COMMANDS if "simclr" in command)
+def test_the_first_study_of_the_readme_runs_on_pets_and_its_model_predicts(
+    folder: Path, photographs: list[Path]
+) -> None:
+    command, then = (command for command in COMMANDS if "simclr" in command)
 
     out = run(folder, command.replace("--trials 60", "--trials 1"), "--image-size", "32", "--space", "small.toml")
 
     assert "study simclr-pets: 1 COMPLETE" in out
     assert "held-out test accuracy" in out
     assert (folder / "studies" / "simclr-pets" / "final" / "confusion_matrix.png").exists()
+
+    (folder / "holiday").mkdir()
+    for photograph, name in zip(photographs, ("cat.jpg", "holiday/1.jpg"), strict=True):
+        shutil.copy(photograph, folder / name)
+    said = run(folder, then).splitlines()
+    assert [line.partition(": ")[0] for line in said] == ["cat.jpg", "holiday/1.jpg"]
+    assert all(line.split()[1] in ("Abyssinian", "Pug", "pug") for line in said)
 
 
 @pytest.mark.slow

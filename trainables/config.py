@@ -16,6 +16,7 @@ Augment = Literal["none", "standard"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Exif = Literal["turn", "ignore"]
 Layouts = Literal["recognised", "fixed"]
+ModelFormat = Literal["onnx", "torchscript", "torch-export"]
 
 FREEZE_MODES: tuple[FreezeMode, ...] = ("none", "partial", "backbone")
 

@@ -1,6 +1,6 @@
 """A study as people use it from Python: what it found, and what can be done with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 from hpo.api.options import Location
 from hpo.choices import ExportFormat, RetrainOn
 from hpo.errors import UsageError
+from trainables.config import ModelFormat
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL.Image import Image
 
     from hpo.ledger.ledger import Ledger
     from hpo.ledger.records import State, TrialRecord
+    from hpo.models.export import Exported
+    from hpo.models.predict import Prediction
     from hpo.studies.lifecycle import Ended
 
 
@@ -96,6 +100,41 @@ class Study:
         from hpo.studies.export import export
 
         return export(self.ledger, form, top)
+
+    def predict(self, images: "Iterable[str | Path | Image]") -> "list[Prediction]":
+        """Classify images with the final model, on a GPU where there is one; `hpo.predict` takes a model's folder.
+
+        Args:
+            images: Files, folders (all images in them and below) and Pillow's images, of any size and mode.
+
+        Returns:
+            A prediction for each image, in their order. One that cannot be read has an ``error`` and stops nothing.
+
+        Raises:
+            HpoError: There is no final model yet, or not all of its files.
+            ValueError: Its weights are damaged, or a backbone of one's own is not what it was.
+        """
+        from hpo.models.folder import model_of_study
+        from hpo.models.predict import predict
+
+        return predict(model_of_study(self.location.paths(self.name), self.location.url), images)
+
+    def export_model(self, form: ModelFormat, output: Path | None = None) -> "Exported":
+        """Write the final model in another format, after it was compared with the model on training images.
+
+        Args:
+            form: ``onnx``, ``torchscript`` or ``torch-export``.
+            output: The file; None: ``model.onnx``, ``model.pt`` or ``model.pt2`` in the study's ``final`` folder.
+
+        Raises:
+            HpoError: There is no final model yet, or the file would differ from it; no file is left.
+            ValueError: A package or the images are missing, or the network cannot be written so; no file is left.
+        """
+        from hpo.models.export import export_model
+        from hpo.models.folder import model_of_study
+
+        model = model_of_study(self.location.paths(self.name), self.location.url)
+        return export_model(model, form, output, self.ledger.run_options.data_dir)
 
     def report(self) -> Path:
         """Write an HTML page about the study, with its figures as PNG and SVG and its tables as CSV; return the page.

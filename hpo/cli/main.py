@@ -27,8 +27,10 @@ from hpo.cli.cluster import cluster, doctor
 from hpo.cli.groups import AsJson, grouped
 from hpo.cli.guard import Aside, guarded, is_own
 from hpo.cli.home import ensure_home
+from hpo.cli.models import predict
 from hpo.cli.output import conclude, console, examples, print_json
 from hpo.errors import UsageError
+from trainables.config import ModelFormat
 
 logger = logging.getLogger("hpo")
 
@@ -174,19 +176,38 @@ def report(*, study: StudyNames, location: Location) -> None:
 
 
 @app.command(
-    epilog=examples("hpo export simclr-pets --output best.toml", "hpo export simclr-pets --format json --top 3")
+    epilog=examples(
+        "hpo export simclr-pets --output best.toml",
+        "hpo export simclr-pets --format json --top 3",
+        "hpo export simclr-pets --model onnx --output pets.onnx",
+    )
 )
 @grouped
 def export(
     *,
     study: StudyName,
-    form: Annotated[ExportFormat, typer.Option("--format", help="toml is a search space.")] = "toml",
-    top: Annotated[int, typer.Option(min=1, help="How many of the best configurations.")] = 1,
-    output: Annotated[Path | None, typer.Option(help="A file; default: stdout.")] = None,
+    form: Annotated[
+        ExportFormat | None, typer.Option("--format", help="toml is a search space.", show_default="toml")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many of the best configurations.", show_default="1")
+    ] = None,
+    model: Annotated[
+        ModelFormat | None, typer.Option(help="Write the final model so instead, checked on real images.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A file; default: stdout, of a model one in the study's final folder.")
+    ] = None,
     location: Location,
 ) -> None:
-    """Print the best configurations of a study."""
-    text = open_study(study, location).export(form, top)
+    """Print the best configurations of a study, or write its final model in another format."""
+    if model is not None:
+        if form is not None or top is not None:
+            raise UsageError("--model writes the final model; --format and --top are of configurations.")
+        made = open_study(study, location).export_model(model, output)
+        sys.stdout.write(f"{os.path.relpath(made.path)}: {made}\n")
+        return
+    text = open_study(study, location).export(form or "toml", top or 1)
     if output is None:
         sys.stdout.write(text)
     else:
@@ -269,6 +290,13 @@ def options(
 
 app.add_typer(cluster)
 app.command(epilog=examples("hpo doctor", "hpo doctor --address auto --checkpoints /shared/checkpoints"))(doctor)
+app.command(
+    epilog=examples(
+        "hpo predict simclr-pets cat.jpg holiday/",
+        "hpo predict studies/simclr-pets/final holiday/ --format csv",
+        "find holiday -name '*.jpg' | hpo predict simclr-pets - --format json",
+    )
+)(predict)
 
 
 def main() -> NoReturn:

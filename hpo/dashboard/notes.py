@@ -1,20 +1,15 @@
 """What the dashboard says of a study and of a trial in Markdown: from the ledger, at the moment that it is read."""
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
+from hpo.views.markdown import in_words, plain, table
 from hpo.views.summary import StudySummary, duration, summary
 from hpo.views.tables import final_lines
 
 _BREAK = "Above: from the ledger, always current. Below: what people write here, kept with the study."
-_LONGEST = 300
-"""Characters of a value in a table."""
-
-_SIGNS = re.compile(r"[\\`*_{}\[\]<>#|~$&]")
-"""What Markdown, or HTML in it, gives a meaning."""
 
 FACTS: dict[str, Callable[[TrialRecord], float | str | None]] = {
     "best validation accuracy": lambda record: round(record.best.val_accuracy, 4) if record.best else None,
@@ -48,7 +43,7 @@ def study_note(ledger: Ledger, writer: str | None, resume: str) -> str:
     ]
     for record in best_records(ledger.records(), 1):
         if record.best is not None:
-            params = ", ".join(f"{name} {_shown(value)}" for name, value in record.params.items())
+            params = ", ".join(f"{name} {in_words(value)}" for name, value in record.params.items())
             lines.append(
                 f"**Best so far**: trial {record.number}, validation accuracy {record.best.val_accuracy:.4f} at epoch"
                 f" {record.best.epoch} ({params})."
@@ -76,9 +71,9 @@ def _specification(ledger: Ledger) -> list[str]:
     rows = [(f"{group}: {name}", value) for group, fields in groups for name, value in fields.items()]
     return [
         "### Search space",
-        _table(("Parameter", "Drawn from"), parameters.items()),
+        table(("Parameter", "Drawn from"), parameters.items()),
         "### Specification",
-        _table(("Field", "Value"), [*rows, ("seed", document["seed"])]),
+        table(("Field", "Value"), [*rows, ("seed", document["seed"])]),
     ]
 
 
@@ -86,7 +81,7 @@ def trial_note(ledger: Ledger, record: TrialRecord, writer: str | None, resume: 
     """Return what happened to a trial; `writer` and `resume` as for `study_note`."""
     title = f"## Trial {record.number}: {record.state}"
     return "\n\n".join(
-        [title, plain(_why(ledger, record, writer, resume)), _table(("", ""), trial_facts(record).items())]
+        [title, plain(_why(ledger, record, writer, resume)), table(("", ""), trial_facts(record).items())]
     )
 
 
@@ -126,32 +121,3 @@ def own_part(body: str) -> str:
     """Return what people wrote of a note that they saved; all of it where they removed the line that divides it."""
     _, found, own = body.partition(f"*{_BREAK}*")
     return own.strip() if found else body.strip()
-
-
-def plain(text: str) -> str:
-    """Return text that Markdown shows as it is: names and messages come from people, and may hold anything.
-
-    Code in backquotes stays code.
-    """
-    pieces = re.split(r"(`[^`\n|<>]+`)", text.replace("\n", " "))
-    # Every second piece is code.
-    escaped = [piece if index % 2 else _SIGNS.sub(r"\\\g<0>", piece) for index, piece in enumerate(pieces)]
-    return "".join(escaped)
-
-
-def _table(heads: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
-    lines = [f"| {heads[0]} | {heads[1]} |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {plain(name)} | {plain(_shown(value))} |" for name, value in rows)])
-
-
-def _shown(value: Any) -> str:
-    """A value for people: 0.00012, ``low 0.1, high 1``, ``a, b``."""
-    if isinstance(value, dict):
-        text = ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
-    elif isinstance(value, list | tuple):
-        text = ", ".join(_shown(one) for one in value) or "none"
-    elif isinstance(value, float):
-        text = f"{value:.5g}"
-    else:
-        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -15,12 +15,15 @@ import tomli_w
 from hpo.choices import RetrainOn
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
+from hpo.models.card import card
+from hpo.models.folder import CARD, CONFIG, PREPROCESSING, WEIGHTS
 from hpo.paths import StudyPaths
 from hpo.tune.trials import StudyRun
 from hpo.views.figures import draw_confusion
 
 if TYPE_CHECKING:
     from hpo.final.metrics import TestMetrics
+    from trainables.inference.description import Description
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Look:
     classes: tuple[str, ...]
     predictions: tuple[tuple[str, int, int], ...]
     """(image, true class, predicted class) of each test image."""
+    described: "Description"
+    """The network that looked."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def _result(
         "training_accuracy": models[0].accuracy,
         "validation": _validation(ledger, chosen, first),
         "seeds": {"test_accuracies": accuracies, "mean": statistics.fmean(accuracies), "stdev": spread},
-        "model": str(paths.final / "model.safetensors"),
+        "model": str(paths.final / WEIGHTS),
     }
 
 
@@ -108,14 +113,19 @@ def _write(
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        (fresh / "model.safetensors").write_bytes(tested.model)
+        (fresh / WEIGHTS).write_bytes(tested.model)
         metrics = {**result, "classification_report": look.test.report}
         (fresh / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
         (fresh / "classification_report.txt").write_text(look.test.report_text, encoding="utf-8", errors="replace")
         _write_predictions(fresh / "test_predictions.csv", look)
-        # A folder's name need not be UTF-8; a model must not be lost for it.
-        document = tomli_w.dumps(_document(ledger, chosen, look.classes))
-        (fresh / "config.toml").write_text(document, encoding="utf-8", errors="replace")
+        texts = {
+            CONFIG: tomli_w.dumps(_document(ledger, chosen, look.classes)),
+            PREPROCESSING: look.described.preprocessing.to_json(),
+            CARD: card(ledger, chosen, result, look.described, paths),
+        }
+        for name, text in texts.items():
+            # A folder's name need not be UTF-8; a model must not be lost for it.
+            (fresh / name).write_text(text, encoding="utf-8", errors="replace")
         if paths.final.exists():
             paths.final.rename(old)
         fresh.rename(paths.final)

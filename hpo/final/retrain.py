@@ -323,12 +323,17 @@ def _train(
 def _look(config: TrialConfig, trained: TrainedModel) -> Iterator[Look | None]:
     """Say that the look begins, and look at held-out test with a trained model (runs in a Ray task)."""
     from hpo.final.metrics import measure
+    from trainables.inference.description import describe
     from trainables.training.held_out_evaluation import look_at_test
     from trainables.training.retraining import load
+    from trainables.training.trial import open_training_data
 
     use_given_cards()
     learner = load(config, trained)
+    # Whatever may fail comes before the look.
+    classes = open_training_data(config).classes
+    described = describe(learner.network.model, config.model, config.data.exif, classes)
     yield None
     seen = look_at_test(learner)
     pairs = zip(seen.ids, seen.labels.tolist(), seen.predicted.tolist(), strict=True)
-    yield Look(measure(seen.labels, seen.predicted, seen.classes), seen.classes, tuple(pairs))
+    yield Look(measure(seen.labels, seen.predicted, seen.classes), seen.classes, tuple(pairs), described)

@@ -5,7 +5,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -36,29 +36,38 @@ _reading = threading.local()
 """Has the ``path`` that its thread is decoding."""
 
 
-def decode(path: Path, exif: Exif = "ignore") -> Image.Image:
-    """Decode an image file as RGB, turned upright by its EXIF orientation, or not, as in torchvision's ImageFolder.
+def decode(source: Path | Image.Image, exif: Exif = "ignore") -> Image.Image:
+    """Decode an image as RGB, turned upright by its EXIF orientation, or not, as in torchvision's ImageFolder.
 
     Of an animation the first frame is taken; transparency is dropped; 16 bits become 8. Pillow turns TIFF files in any
     case.
 
+    Args:
+        source: A file, or an image that is open, and stays so.
+        exif: What is done with its orientation.
+
     Raises:
         InputError: The file is missing, too large, or no image that can be read.
     """
+    path = source if isinstance(source, Path) else Path(getattr(source, "filename", "") or "an image in memory")
     _reading.path = path
     try:
-        with Image.open(path) as image:
-            if image.mode in ("I", "F"):
-                raise ValueError(f"mode {image.mode}: pixels of 32 bits have no known range")
-            if image.mode.startswith("I;16"):
-                pixels = Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
-            else:
-                pixels = image.convert("RGB")
-            turn = _UPRIGHT.get(_orientation(image)) if exif == "turn" else None
-            return pixels if turn is None else pixels.transpose(turn)
+        with Image.open(source) if isinstance(source, Path) else nullcontext(source) as image:
+            return _as_rgb(image, exif)
     except _DAMAGED as error:
         name = readable_name(str(path))
         raise InputError(f"{name} cannot be read as an image ({_reason(path, error)}); fix or remove it.") from error
+
+
+def _as_rgb(image: Image.Image, exif: Exif) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode}: pixels of 32 bits have no known range")
+    if image.mode.startswith("I;16"):
+        pixels = Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+    else:
+        pixels = image.convert("RGB")
+    turn = _UPRIGHT.get(_orientation(image)) if exif == "turn" else None
+    return pixels if turn is None else pixels.transpose(turn)
 
 
 def _reason(path: Path, error: BaseException) -> str:

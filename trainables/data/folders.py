@@ -134,7 +134,7 @@ def recognise(dataset: str) -> ImageFolder:
     """
     folder = folder_of(dataset)
     left_out, dangling = Counter[str](), list[Path]()
-    root = _entered(_scan(dataset, folder, left_out, dangling, {}), "train")
+    root = _entered(_scan(f"--dataset {dataset}", folder, left_out, dangling, {}), "train")
     if root.images:
         beside = "beside its folders" if root.folders else "and no class folders"
         raise _refusal(dataset, f"{root.path} holds images {beside}, such as {root.images[0].name}")
@@ -170,6 +170,21 @@ def _listed_fixed(path: Path) -> Folder:
     return folder
 
 
+def images_below(path: Path) -> tuple[list[Path], Mapping[str, int], list[Path]]:
+    """Find the images in a folder and in those below it, as `recognise` finds a dataset's, whatever the layout.
+
+    Returns:
+        The images, those of each folder before those of the folders in it, by name; how many files and folders are
+        none, by what they are; and the links without a target.
+
+    Raises:
+        InputError: A folder cannot be read.
+    """
+    left_out, dangling = Counter[str](), list[Path]()
+    found = _scan(readable_name(str(path)), path, left_out, dangling, {})
+    return list(found.below()), left_out, dangling
+
+
 def readable_name(name: str) -> str:
     """Return a file's name as text that can be stored and printed: bytes that are not UTF-8 become ``\\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -193,12 +208,15 @@ def _part(dataset: str, folder: Folder) -> Part:
 
 
 def _scan(
-    dataset: str, path: Path, left_out: Counter[str], dangling: list[Path], above: Mapping[tuple[int, int], Path]
+    asked: str, path: Path, left_out: Counter[str], dangling: list[Path], above: Mapping[tuple[int, int], Path]
 ) -> Folder:
-    """Read a folder and those below it; `above` are the folders on the way to it, by device and inode."""
+    """Read a folder and those below it; `above` are the folders on the way to it, by device and inode.
+
+    What was `asked` for leads the messages of its errors.
+    """
     folder = Folder(path)
     if len(above) > _DEEPEST:
-        raise InputError(f"--dataset {dataset}: {path} lies more than {_DEEPEST} folders deep; move or remove it.")
+        raise InputError(f"{asked}: {path} lies more than {_DEEPEST} folders deep; move or remove it.")
     try:
         status = path.stat()
         above = {**above, (status.st_dev, status.st_ino): path}
@@ -211,7 +229,7 @@ def _scan(
                 if (target.st_dev, target.st_ino) in above:
                     left_out["links to a folder that they are in"] += 1
                 else:
-                    folder.folders[entry.name] = _scan(dataset, path / entry.name, left_out, dangling, above)
+                    folder.folders[entry.name] = _scan(asked, path / entry.name, left_out, dangling, above)
             elif kind == "image":
                 folder.images.append(path / entry.name)
             elif kind == "dangling":
@@ -219,7 +237,7 @@ def _scan(
             else:
                 left_out[kind] += 1
     except OSError as error:
-        raise InputError(f"--dataset {dataset}: {_reason(error)}; make the folder readable or remove it.") from error
+        raise InputError(f"{asked}: {_reason(error)}; make the folder readable or remove it.") from error
     return folder
 
 

@@ -109,20 +109,22 @@ def check(config: ModelConfig, data_dir: str | None) -> Network:
 
 def _published_model(architecture: str, config: ModelConfig) -> nn.Module:
     """Build the network as it was published, auxiliary classifiers included."""
-    arguments: dict[str, object] = {}
-    if architecture.startswith(("inception", "googlenet")):
-        # The published weights were trained on inputs that the network shifts itself.
-        arguments = {"aux_logits": True, "transform_input": True, "init_weights": config.weights == "none"}
-    elif architecture.startswith("maxvit"):
-        arguments = {"input_size": (geometry_of(config).crop,) * 2}
-    elif architecture.startswith("vit"):
-        arguments = {"image_size": geometry_of(config).crop}
     try:
-        model: nn.Module = get_model(architecture, weights=None, **arguments)
+        model: nn.Module = get_model(architecture, weights=None, **constructor_arguments(architecture, config))
     except (AssertionError, ValueError, RuntimeError) as error:
         raise _bad_size(config, error) from error
     # Faster for the five convolutional backbones of the paper, no slower for ViT and Swin (benchmarks/precision.py).
     return model.to(memory_format=torch.channels_last)
+
+
+def constructor_arguments(architecture: str, config: ModelConfig) -> dict[str, object]:
+    """Return what torchvision's constructor is given, auxiliary classifiers included."""
+    if architecture.startswith(("inception", "googlenet")):
+        # The published weights were trained on inputs that the network shifts itself.
+        return {"aux_logits": True, "transform_input": True, "init_weights": config.weights == "none"}
+    if architecture.startswith("maxvit"):
+        return {"input_size": (geometry_of(config).crop,) * 2}
+    return {"image_size": geometry_of(config).crop} if architecture.startswith("vit") else {}
 
 
 def _bad_size(config: ModelConfig, error: BaseException) -> InputError:

@@ -19,6 +19,9 @@ IMAGENET = Geometry(
 )
 """The usual ImageNet evaluation transform."""
 
+IMAGENET_TERMS = "ImageNet's images may be used for non-commercial research and education alone."
+"""What https://www.image-net.org/download.php says of the images; whether it binds weights is not settled."""
+
 GEOMETRY_KEY = "geometry"
 """Key in a safetensors file's metadata: its weights' transform, the fields of `Geometry` as JSON."""
 
@@ -34,6 +37,8 @@ class PublishedWeights:
     sha256_prefix: str | None
     """As far as the publisher gives it; None: not at all."""
     geometry: Geometry
+    licence: str
+    """What its publisher says of it."""
     member: str | None = None
     """The file inside, where `filename` is a zip."""
 
@@ -63,6 +68,7 @@ PUBLISHED = {
             filename="simclr_resnet50_16xb256-coslr-800e_in1k_20220825-85fcc4de.pth",
             sha256_prefix="85fcc4de",
             geometry=IMAGENET,
+            licence="Apache-2.0, the licence of OpenMMLab's mmselfsup, which published them. " + IMAGENET_TERMS,
         ),
         # The checkpoint of Jimenez & Hale (2023), by sthalles/SimCLR: STL-10 at 96 px, 50 epochs, pixels from 0 to 1
         # (data_aug/contrastive_learning_dataset.py: crops of 96 px, ToTensor, no normalisation).
@@ -74,6 +80,8 @@ PUBLISHED = {
             filename="resnet50_50-epochs_stl10.zip",
             sha256_prefix=None,
             geometry=Geometry(resize=96, crop=96, interpolation="bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+            licence="none was given with the file; the repository that links to it (sthalles/SimCLR) is under the MIT"
+            " licence. STL-10's images are from ImageNet.",
             member="checkpoint_0040.pth.tar",
         ),
     )

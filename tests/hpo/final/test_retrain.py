@@ -18,6 +18,8 @@ from hpo.spec import RunOptions
 from hpo.tune.trials import StudyRun
 from tests.makers import epoch, moved_trial
 from trainables.config import TrainedModel
+from trainables.inference.description import describe
+from trainables.networks.heads import new_head
 
 CHOSEN = TrialRecord(4, "COMPLETE", {}, (epoch(1, 0.7), epoch(2, 0.9), epoch(3, 0.8)), None, None, None, None)
 
@@ -58,7 +60,9 @@ def test_a_picture_that_fails_costs_no_model(
     classes = ("cat", "caf\udce9")
     labels, predicted = np.array([0, 1, 1]), np.array([0, 1, 0])
     rows = (("a.png", 0, 0), ("b.png", 1, 1), ("c\n.png", 1, 0))
-    look = files.Look(measure(labels, predicted, classes), classes, rows)
+    spec = ledger.spec
+    described = describe(new_head("linear", 4, 2, None), spec.model, spec.data.exif, classes)
+    look = files.Look(measure(labels, predicted, classes), classes, rows, described)
 
     files.conclude(run, ledger.records()[0], "train", [files.TestedModel(b"weights", 1.0, look)])
 
@@ -69,6 +73,8 @@ def test_a_picture_that_fails_costs_no_model(
         "classification_report.txt",
         "test_predictions.csv",
         "config.toml",
+        "preprocessing.json",
+        "README.md",
     }
     assert (final / "model.safetensors").read_bytes() == b"weights"
     assert len(pd.read_csv(final / "test_predictions.csv")) == 3

@@ -83,7 +83,9 @@ def openmmlab(encoder: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, url: str, digest: str | None, member: str | None) -> None:
-    entry = PublishedWeights(name, "resnet50", url, url.rpartition("/")[2], digest, PUBLISHED[name].geometry, member)
+    known = PUBLISHED[name]
+    file = url.rpartition("/")[2]
+    entry = PublishedWeights(name, "resnet50", url, file, digest, known.geometry, known.licence, member)
     monkeypatch.setitem(PUBLISHED, name, entry)
 
 

@@ -1,0 +1,1 @@
+"""A study's final model in use: predictions, its card, and other formats for it."""
