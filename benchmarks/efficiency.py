@@ -22,7 +22,7 @@ from hpo.interrupts import Interruption
 from hpo.ledger import studies as ledgers
 from hpo.ledger.records import Assignment
 from hpo.machines.checkpoints import CheckpointPlace
-from hpo.machines.placement import place
+from hpo.machines.placement import Slot, place
 from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths
 from hpo.spec import RunOptions, SearchConfig
@@ -70,7 +70,7 @@ class Span(Clock):
     def started(self, assignment: Assignment) -> None:
         """Nothing to note: the process may still have to start."""
 
-    def epoch(self, number: int, result: EpochResult) -> None:  # noqa: ARG002 - a listener's signature
+    def epoch(self, number: int, result: EpochResult, slot: Slot) -> None:  # noqa: ARG002 - a listener's signature
         """Note the beginning of the first epoch that is reported."""
         if self.first is None:
             self.first = time.perf_counter() - result.seconds

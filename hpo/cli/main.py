@@ -3,9 +3,10 @@
 import gc
 import importlib.metadata
 import logging
+import math
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -28,8 +29,13 @@ from hpo.cli.guard import Aside, guarded, is_own
 from hpo.cli.home import ensure_home
 from hpo.cli.output import conclude, console, examples, print_json
 from hpo.errors import UsageError
+from hpo.live.screen import is_interactive
+from trainables.steps import step_of
 
 logger = logging.getLogger("hpo")
+
+_STEP_LINE_S = 5.0
+"""Between two lines about the same long work."""
 
 app = typer.Typer(
     name="hpo",
@@ -274,9 +280,30 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes messages to what is sys.stderr at the time: while a screen is redrawn, they appear above it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self._said_at: dict[str, float] = {}
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override] # where StreamHandler keeps one stream
+        return sys.stderr
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leave out what a bar shows, and say seldom how far long work is."""
+        step = step_of(record)
+        if step is not None:
+            if is_interactive() or record.created - self._said_at.get(step.work, -math.inf) < _STEP_LINE_S:
+                return False
+            self._said_at[step.work] = record.created
+        return bool(super().filter(record))
+
+
 def _configure_logging(debug: bool) -> Aside:
     """Show our own progress on stderr as plain lines; set aside what other packages say."""
-    aside, shown = Aside(), logging.StreamHandler(sys.stderr)
+    aside, shown = Aside(), _Lines()
     shown.addFilter(lambda record: debug or is_own(record))
     level = logging.DEBUG if debug else logging.WARNING
     logging.basicConfig(format="%(message)s", handlers=[shown, aside], level=level)
