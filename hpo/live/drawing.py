@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, OverflowMethod, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -77,27 +77,29 @@ class View:
 
 def draw(view: View, width: int, height: int, *, ascii_only: bool) -> list[RenderableType]:
     """Return a study's lines, at most `height` of them where there is room for one."""
+    # The ellipsis is no ASCII.
+    cut: OverflowMethod = "crop" if ascii_only else "ellipsis"
     states = ", ".join(
         f"{count} {state}" for state, count in (*view.counts.items(), ("RUNNING", len(view.rows))) if count
     )
     heading = f"{view.study}: {sum(view.counts.values())} of {view.target} trials{f': {states}' if states else ''}"
-    lines: list[RenderableType] = [_one_line(heading, style="bold")]
+    lines: list[RenderableType] = [_one_line(heading, cut, "bold")]
     if not view.is_active:
         return lines
-    lines.append(_one_line(_times(view)))
+    lines.append(_one_line(_times(view), cut))
     if view.best is not None:
-        lines.append(_one_line(_best(view.best), style="green"))
+        lines.append(_one_line(_best(view.best), cut, "green"))
     if len(view.history) > 1:
-        lines.append(_one_line(_history(view.history, ascii_only)))
+        lines.append(_one_line(_history(view.history, ascii_only), cut))
     throughputs = _throughputs(view.rows)
     if throughputs:
-        lines.append(_one_line(throughputs))
+        lines.append(_one_line(throughputs, cut))
     lines = lines[: max(1, height)]
     if view.retrain is not None and len(lines) < height:
-        lines.append(_retrain(view.retrain))
+        lines.append(_retrain(view.retrain, cut))
     room = height - len(lines) - 2
     if view.rows and room > 0:
-        lines += _trials(view.rows, width, room)
+        lines += _trials(view.rows, width, room, cut)
     return lines
 
 
@@ -121,8 +123,8 @@ def slot_name(slot: Slot) -> str:
     return f"{'' if is_loopback(slot.host) else f'{slot.host} '}{device}{card}"
 
 
-def _one_line(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+def _one_line(text: str, cut: OverflowMethod, style: str = "") -> Text:
+    return Text(text, style=style, no_wrap=True, overflow=cut)
 
 
 def _times(view: View) -> str:
@@ -160,8 +162,10 @@ def _rate(images_per_second: float) -> str:
     return f"{images_per_second:.1f}" if images_per_second < 10 else f"{images_per_second:.0f}"
 
 
-def _retrain(retrain: Retrain) -> RenderableType:
+def _retrain(retrain: Retrain, cut: OverflowMethod) -> RenderableType:
     row = Table.grid(padding=(0, 1))
+    for _ in range(3):
+        row.add_column(no_wrap=True, overflow=cut)
     row.add_row(
         "retrain",
         ProgressBar(total=retrain.epochs, completed=retrain.epoch, width=2 * _BAR_WIDTH),
@@ -170,27 +174,27 @@ def _retrain(retrain: Retrain) -> RenderableType:
     return row
 
 
-def _trials(rows: Sequence[Row], width: int, room: int) -> list[RenderableType]:
+def _trials(rows: Sequence[Row], width: int, room: int, cut: OverflowMethod) -> list[RenderableType]:
     """A table of the trials that run, in `room` lines and one for its headings."""
     kept = rows if len(rows) <= room else rows[: max(0, room - 1)]
     console = Console(width=10_000)
     table = None
     for left_out in ((), ("batch", "lr"), ("batch", "lr", "freeze")):
-        table = _table(kept, left_out)
+        table = _table(kept, left_out, cut)
         if console.measure(table).maximum <= width:
             break
     assert table is not None
     more = len(rows) - len(kept)
-    return [table, *([_one_line(f"and {more} more")] if more else [])]
+    return [table, *([_one_line(f"and {more} more", cut)] if more else [])]
 
 
-def _table(rows: Sequence[Row], left_out: Sequence[str]) -> Table:
+def _table(rows: Sequence[Row], left_out: Sequence[str], cut: OverflowMethod) -> Table:
     columns = ("trial", "lr", "batch", "freeze", "epochs", "", "accuracy", "images/s", "machine")
     table = Table(box=None, pad_edge=False)
     for name in columns:
         if name not in left_out:
             left = name in ("freeze", "epochs", "machine")
-            table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+            table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow=cut)
     for row in rows:
         params, epochs = row.params, int(row.params["epochs"])
         cells: dict[str, RenderableType] = {
