@@ -32,6 +32,7 @@ from hpo.tune.tuner import run_trials
 from hpo.tune.worker import Worker
 from trainables.config import DataConfig, EpochResult, ModelConfig
 from trainables.training import epoch as learning
+from trainables.training.adam import EagerAdam
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class TimedWorker(Worker):
         """Begin the trial, with the clocks in place."""
         self._file = Path(config["checkpoints"].uri).parent / f"{config['number']}.seconds"
         if learning.forward.__name__ != "clocked":
-            for owner, name in ((learning, "forward"), (torch.Tensor, "backward"), (torch.optim.Adam, "step")):
+            for owner, name in ((learning, "forward"), (torch.Tensor, "backward"), (EagerAdam, "step")):
                 setattr(owner, name, timed(getattr(owner, name), self.computed))
         super().setup(config)
 

@@ -32,6 +32,7 @@ FENCES = {
     "optuna_dashboard": {"hpo/dashboard/server.py"},
     "ray": {"hpo/tune", "hpo/machines", "hpo/final", "hpo/studies/readiness.py", "hpo/studies/doctor.py"},
     "torch": {"trainables", "hpo/tune/worker.py", "hpo/machines/nodes.py"},
+    "torchvision": {"trainables/vision.py"},
     "typer": {"hpo/cli"},
     "rich": {"hpo/cli", "hpo/live", "hpo/views"},
     "matplotlib": {"hpo/views"},

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
 from trainables.config import DataConfig
 from trainables.errors import InputError
+from trainables.vision import IMG_EXTENSIONS
 
 SplitName = Literal["train", "validation", "test"]
 
