@@ -29,7 +29,9 @@ class Interruption:
     def __call__(self, _signal: int, _frame: object) -> None:
         """Stop in order the first time, and immediately the second time."""
         if self.asked:
-            os.write(2, f"{self.message}\n".encode())
+            # A screen that is redrawn hides the cursor.
+            shown = "\x1b[?25h" if os.isatty(2) else ""
+            os.write(2, f"{shown}{self.message}\n".encode())
             os._exit(InterruptedStudy.exit_code)
         self.asked = True
         raise KeyboardInterrupt

@@ -100,13 +100,13 @@ class Screen:
             self._spinner.update(text=f"{words} ({seconds:.0f} s)" if seconds >= 1 else words)
             parts.append(self._spinner)
         parts += [_bar(step, words) for step, words in list(self._steps.current.values())]
-        # The cursor's line stays free.
+        # The cursor's line stays free: what is typed, such as ^C, is written there.
         left = size.height - len(parts) - 1
         for number, study in enumerate(self._studies):
             drawn = study.draw(size.width, left // (len(self._studies) - number), ascii_only=ascii_only)
             left -= len(drawn)
             parts += drawn
-        return Group(*parts)
+        return Group(*parts, "")
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def test_nothing_but_ascii_is_shown_where_a_terminal_has_no_more() -> None:
     console.print(Group(*draw(VIEW, 80, 24, ascii_only=console.options.ascii_only)))
     stream.flush()
 
-    assert b"images/s" in stream.buffer.getvalue()  # type: ignore[attr-defined] # it is a BytesIO
+    assert b"images/s" in stream.buffer.getvalue()
 
 
 @pytest.mark.parametrize(
