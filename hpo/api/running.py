@@ -117,28 +117,34 @@ def run_together(
 
         import search_spaces
         from hpo.ledger.studies import recorded_spec
-        from hpo.studies.lifecycle import start
-        from hpo.studies.new import new_study
+        from hpo.machines.ahead import ray_ahead
+        from hpo.studies.lifecycle import IN_A_TRIAL, start
 
         options = machines.options(trials)
-        studies = [
-            (
-                new_study(
-                    data.config,
-                    model.config(one),
-                    search.over(search_spaces.for_study(one, model.weights, search.space)),
-                    options,
-                    seed=seed,
-                    skip_bad_images=data.skip_bad_images,
-                    geometry_of=model.geometry_of,
-                    exif=data.exif,
-                    existing=recorded_spec(location.url, name),
-                ),
-                location.paths(name),
-            )
-            for one, name in names.items()
-        ]
-        return start(studies, options, location.url, screen)
+        searches = {one: search.over(search_spaces.for_study(one, model.weights, search.space)) for one in names}
+        recorded = {name: recorded_spec(location.url, name) for name in names.values()}
+        with ray_ahead(options, IN_A_TRIAL) as ahead:
+            # Imports torch, while Ray starts.
+            from hpo.studies.new import new_study
+
+            studies = [
+                (
+                    new_study(
+                        data.config,
+                        model.config(one),
+                        searches[one],
+                        options,
+                        seed=seed,
+                        skip_bad_images=data.skip_bad_images,
+                        geometry_of=model.geometry_of,
+                        exif=data.exif,
+                        existing=recorded[name],
+                    ),
+                    location.paths(name),
+                )
+                for one, name in names.items()
+            ]
+            return start(studies, options, location.url, screen, ahead)
 
 
 def resume_together(

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from hpo.ledger.lock import only_writer
 from hpo.ledger.records import count_states
 from hpo.live.progress import Progress
 from hpo.live.screen import Screen, shown_on
+from hpo.machines.ahead import RayAhead, ray_ahead
 from hpo.machines.checkpoints import forget_checkpoints
 from hpo.machines.placement import Placement, place
 from hpo.machines.session import nodes, ray_session
@@ -42,6 +43,10 @@ _SAME = {
 """What studies that run together must have in common, and its option."""
 
 
+IN_A_TRIAL = ("hpo.tune.worker", "trainables.training.micro_batches", "trainables.training.trial")
+"""What a trial's process imports."""
+
+
 @dataclass(frozen=True)
 class Ended:
     """How studies that ran together ended."""
@@ -62,7 +67,11 @@ class Ended:
 
 
 def start(
-    asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str | URL, screen: Screen | None = None
+    asked: Sequence[tuple[NewStudy, StudyPaths]],
+    options: RunOptions,
+    url: str | URL,
+    screen: Screen | None = None,
+    ahead: RayAhead | None = None,
 ) -> Ended:
     """Run new studies, or continue those of that name and specification.
 
@@ -71,6 +80,7 @@ def start(
         options: How they are run.
         url: The ledger's database.
         screen: Where progress is shown, opened by the caller; None: one for these studies.
+        ahead: A Ray that is being started; None: none is.
 
     Raises:
         UsageError: A study of that name has another specification; none was created.
@@ -96,7 +106,7 @@ def start(
                 opened.append(OpenStudy(ledger, options, paths))
                 _claim(opened[-1], is_new=paths.name not in existed)
                 replace_text(paths.splits, new.listing)
-            ended = _go(opened, shown)
+            ended = _go(opened, shown, ahead)
         except BaseException as error:
             if any(one.ledger.n_trials for one in opened):
                 raise
@@ -138,13 +148,14 @@ def resume(
                 raise UsageError(
                     f"study {one.ledger.name} has {one.ledger.n_trials} trials already; --trials can only raise that."
                 )
-        for one in opened:
-            if _has_work(one):
+        todo = [one for one in opened if _has_work(one)]
+        with ray_ahead(opened[0].options, IN_A_TRIAL) if todo else nullcontext() as ahead:
+            for one in todo:
                 verify(one.configs[0], one.options)
-        for one in opened:
-            one.ledger.run_options = one.options
-            _claim(one, is_new=False)
-        return _go(opened, shown)
+            for one in opened:
+                one.ledger.run_options = one.options
+                _claim(one, is_new=False)
+            return _go(opened, shown, ahead)
 
 
 def retrain_again(
@@ -177,7 +188,7 @@ def retrain_again(
         return Ended([summarise(ledger, time.monotonic() - begun)], [])
 
 
-def _go(opened: Sequence[OpenStudy], screen: Screen) -> Ended:
+def _go(opened: Sequence[OpenStudy], screen: Screen, ahead: RayAhead | None) -> Ended:
     begun = time.monotonic()
     failures: dict[str, HpoError] = {}
     todo = [one for one in opened if _has_work(one)]
@@ -188,7 +199,7 @@ def _go(opened: Sequence[OpenStudy], screen: Screen) -> Ended:
             )
     if todo:
         again = command("resume", [one.paths for one in todo])
-        with _running(todo, screen, again) as (runs, placement, interruption):
+        with _running(todo, screen, again, ahead) as (runs, placement, interruption):
             failures = run_trials(runs, placement, interruption)
             _conclude([run for run in runs if run.ledger.name not in failures], failures, interruption)
     for one in opened:
@@ -221,7 +232,7 @@ def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interrupt
 
 @contextmanager
 def _running(
-    opened: Sequence[OpenStudy], screen: Screen, command: str
+    opened: Sequence[OpenStudy], screen: Screen, command: str, ahead: RayAhead | None = None
 ) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
     """Start Ray, make every node ready and show the studies; `command` continues them after an interruption.
 
@@ -231,12 +242,16 @@ def _running(
     options = opened[0].options
     screen.doing("starting Ray" if options.address == "local" else f"joining the cluster at {options.address}")
     modules = modules_of([one.ledger.spec.model.backbone for one in opened])
-    with stoppable(command) as interruption, ray_session(options.address, modules):
+    begun = ahead.wait if ahead else None
+    with stoppable(command) as interruption, ray_session(options.address, modules, begun):
         found = nodes()
         placement = place(options, found)
         if options.address != "local" or placement.cards_gb:
             screen.doing(f"making {len(found)} node{'s' if len(found) > 1 else ''} ready")
         ready = make_ready(opened, placement)
+        if ahead:
+            screen.doing("starting the processes of trials")
+            ahead.wait_for_processes()
         with _continued_by(command, opened):
             shown = [Progress(screen, one.ledger, one.options, alone=len(opened) == 1) for one in opened]
             for one in shown:

@@ -296,7 +296,7 @@ def test_time_that_is_up_is_said_with_the_command_that_continues(
     paths: StudyPaths, url: str, earlier: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     @contextmanager
-    def running(opened: Any, _command: str) -> Iterator[Any]:
+    def running(*_: Any) -> Iterator[Any]:
         yield [], None, Interruption("hpo resume study")
 
     earlier.ask()
