@@ -149,7 +149,7 @@ def run_one(name: str, file: Path) -> None:
     study = STUDIES[name]
     Path("space.toml").write_text(SPACE.format(**study.epochs) + study.modes, encoding="utf-8")
     sys.argv = ["hpo", "run", *study.options.split(), "--space", "space.toml", "--study", "recorded"]
-    lifecycle.Progress = Recorder  # type: ignore[attr-defined, assignment, misc] # it does what a Progress does
+    lifecycle.Progress = Recorder  # type: ignore[attr-defined, assignment] # it does what a Progress does
     try:
         command_line()
     except SystemExit as end:

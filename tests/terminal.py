@@ -20,6 +20,8 @@ class Terminal:
         self.screen = pyte.HistoryScreen(columns, lines, history=10_000)
         self._stream = pyte.Stream(self.screen)
         self.raw = ""
+        self.seen: list[str] = []
+        """What was on the screen, each time that something was written."""
         self._process = pexpect.spawn(
             command[0],
             list(command[1:]),
@@ -77,6 +79,7 @@ class Terminal:
             return False
         self.raw += written
         self._stream.feed(written)
+        self.seen.append(self.text)
         return True
 
 
