@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,7 +31,7 @@ class Interruption:
         """Stop in order the first time, and immediately the second time."""
         if self.asked:
             # A screen that is redrawn hides the cursor.
-            shown = "\x1b[?25h" if os.isatty(2) else ""
+            shown = "\x1b[?25h" if sys.stderr.isatty() else ""
             os.write(2, f"{shown}{self.message}\n".encode())
             os._exit(InterruptedStudy.exit_code)
         self.asked = True

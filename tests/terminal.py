@@ -32,7 +32,7 @@ class Terminal:
             timeout=None,
         )
 
-    def wait(self, until: Callable[[str], bool], seconds: float = 120) -> str:
+    def wait(self, until: Callable[[str], bool], seconds: float = 400) -> str:
         """Read on until the screen's text is as wanted, and return it."""
         deadline = time.monotonic() + seconds
         while not until(self.text):
@@ -40,7 +40,7 @@ class Terminal:
             assert time.monotonic() < deadline, f"not there after {seconds} s:\n{self.text}"
         return self.text
 
-    def end(self, seconds: float = 120) -> int:
+    def end(self, seconds: float = 400) -> int:
         """Read until the command ends, and return its exit code."""
         deadline = time.monotonic() + seconds
         while self._read():

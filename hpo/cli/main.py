@@ -28,6 +28,7 @@ from hpo.cli.groups import AsJson, grouped
 from hpo.cli.guard import Aside, guarded, is_own
 from hpo.cli.home import ensure_home
 from hpo.cli.output import conclude, console, examples, print_json
+from hpo.cli.relay import rays_text_aside
 from hpo.errors import UsageError
 from hpo.live.screen import is_interactive
 from trainables.steps import step_of
@@ -88,17 +89,18 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a study: sample, train and stop trials; retrain the best; report its held-out test accuracy."""
-    ended = run_together(
-        backbone,
-        trials=trials,
-        study=study,
-        seed=seed,
-        data=data,
-        model=model,
-        search=search,
-        machines=machines,
-        location=location,
-    )
+    with rays_text_aside():
+        ended = run_together(
+            backbone,
+            trials=trials,
+            study=study,
+            seed=seed,
+            data=data,
+            model=model,
+            search=search,
+            machines=machines,
+            location=location,
+        )
     conclude(ended, as_json)
 
 
@@ -114,7 +116,9 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Continue studies where they stopped."""
-    conclude(resume_together(study, trials=trials, address=address, timeout_s=timeout_s, location=location), as_json)
+    with rays_text_aside():
+        ended = resume_together(study, trials=trials, address=address, timeout_s=timeout_s, location=location)
+    conclude(ended, as_json)
 
 
 @app.command(epilog=examples("hpo status", "hpo status simclr-pets --json"))
@@ -164,7 +168,9 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Retrain a study's best configuration and look at held-out test."""
-    conclude(open_study(study, location).retrain_again(seeds=seeds, top=top, on=on, address=address), as_json)
+    with rays_text_aside():
+        ended = open_study(study, location).retrain_again(seeds=seeds, top=top, on=on, address=address)
+    conclude(ended, as_json)
 
 
 @app.command(

@@ -35,6 +35,7 @@ _ESTIMATE_S = 1.0
 class _Running:
     assignment: Assignment
     begun_at: float
+    is_first: bool
     last: EpochResult | None = None
     best: EpochResult | None = None
     slot: Slot | None = None
@@ -56,6 +57,7 @@ class _Running:
             state=state,
             epoch_s=epoch_s,
             start_s=self.start_s,
+            is_first=self.is_first,
             waited_s=now - (self.ends[-1] if self.ends else self.begun_at),
         )
 
@@ -103,6 +105,7 @@ class Progress:
                 self._best = Best(record.number, record.best, record.params, record.state)
         self._running: dict[int, _Running] = {}
         self._is_active = False
+        self._is_fresh = True
         self._slots = 1
         self._begun_at = clock()
         self._changed_at = self._begun_at
@@ -116,7 +119,8 @@ class Progress:
         """Add a running trial."""
         self._is_active = True
         self._changed_at = self._clock()
-        self._running[assignment.number] = _Running(assignment, self._changed_at)
+        # Before any trial has ended, each starts in a process of its own.
+        self._running[assignment.number] = _Running(assignment, self._changed_at, self._is_fresh)
         self._slots = len(self._running)
         verb = "continues" if assignment.reported else "starts"
         params = assignment.params
@@ -142,7 +146,7 @@ class Progress:
     def ended(self, number: int, state: str, error: str | None) -> None:
         """Count an ended trial."""
         row = self._running.pop(number)
-        self._changed_at = self._clock()
+        self._changed_at, self._is_fresh = self._clock(), False
         self._paces[number] = row.pace(state, self._changed_at)
         self._counts[state] += 1
         if row.best is not None and state != "FAIL":

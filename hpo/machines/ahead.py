@@ -2,8 +2,9 @@
 
 import importlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from threading import Event, Thread
 from typing import Any
 
 import ray
@@ -21,9 +22,10 @@ class RayAhead:
         self._options = options
         self._modules = modules
         self._warm: list[Any] = []
-        thread = ThreadPoolExecutor(1)
-        self.started: Future[None] = thread.submit(self._start)
-        thread.shutdown(wait=False)
+        self._started: Future[None] = Future()
+        self._over = Event()
+        self._thread = Thread(target=self._run)
+        self._thread.start()
 
     def wait(self) -> None:
         """Wait until Ray is up.
@@ -31,13 +33,29 @@ class RayAhead:
         Raises:
             HpoError: It does not start.
         """
-        self.started.result()
+        self._started.result()
 
     def wait_for_processes(self) -> None:
         """Wait until its processes have imported what trials need: a trial would be started in another one."""
         if self._warm:
             ray.wait(self._warm, num_returns=len(self._warm))
             self._warm.clear()
+
+    def end(self) -> None:
+        """End Ray; where it is half started, once it is up, since it could not be ended before."""
+        wait([self._started])
+        ray.shutdown()
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._start()
+            self._started.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._started.set_exception(error)
+        # Linux ends Ray's processes with the thread that started them (PR_SET_PDEATHSIG).
+        self._over.wait()
 
     def _start(self) -> None:
         start_here()
@@ -63,9 +81,7 @@ def ray_ahead(options: RunOptions, modules: Sequence[str]) -> Iterator[RayAhead 
     try:
         yield ahead
     finally:
-        # What is half started could not be ended.
-        wait([ahead.started])
-        ray.shutdown()
+        ahead.end()
 
 
 def _import(modules: tuple[str, ...]) -> None:

@@ -52,6 +52,8 @@ class TrialPace:
     """Seconds of one of its epochs, on average; None before the first."""
     start_s: float | None = None
     """Seconds until its first epoch began; None: not known."""
+    is_first: bool = False
+    """Whether its process may have had to be started, too."""
     waited_s: float = 0.0
     """Of a trial that runs: seconds since its last epoch was reported, or since it began."""
 
@@ -180,7 +182,7 @@ class _Kinds:
     epochs: Ints
     epoch_s: Floats
     start_s: float
-    """Of any of them: the median."""
+    """Of any of them that is not the first in its process: the median."""
     first_start_s: float
     """The longest: in a process that had to be started."""
     stops: Ints
@@ -191,7 +193,8 @@ class _Kinds:
         modes = tuple(sorted({trial.mode for trial in trials}))
         known = {mode: [t.epoch_s for t in trials if t.mode == mode and t.epoch_s is not None] for mode in modes}
         anyone = float(np.median([seconds for one in known.values() for seconds in one]))
-        starts = [trial.start_s for trial in trials if trial.start_s is not None]
+        starts = [trial.start_s for trial in trials if trial.start_s is not None and not trial.is_first]
+        firsts = [trial.start_s for trial in trials if trial.start_s is not None]
         usual = {mode: float(np.median(one)) if one else anyone for mode, one in known.items()}
         epochs = np.array([trial.epochs for trial in trials], np.int64)
         return cls(
@@ -200,7 +203,7 @@ class _Kinds:
             epochs,
             np.array([usual[t.mode] if t.epoch_s is None else t.epoch_s for t in trials], np.float64),
             float(np.median(starts)) if starts else 0.0,
-            max(starts, default=0.0),
+            max(firsts, default=0.0),
             np.minimum(np.array([*rungs, np.iinfo(np.int64).max], np.int64), epochs[:, None]),
         )
 
@@ -256,7 +259,8 @@ def _ends(
     shape = (SIMULATIONS, len(running))
     stops = np.broadcast_to(kinds.stops[which], (*shape, kinds.stops.shape[1]))
     last = _epochs_run(stops, np.broadcast_to(done, shape), survival[:, kinds.mode[which], :], generator)
-    seconds = (last - done) * kinds.epoch_s[which] + np.where(done == 0, kinds.start_s, 0.0)
+    start = np.where([trial.is_first for trial in running], kinds.first_start_s, kinds.start_s)
+    seconds = (last - done) * kinds.epoch_s[which] + np.where(done == 0, start, 0.0)
     # An epoch that is overdue is taken to end soon.
     return np.asarray(np.maximum(seconds - waited, 0.1 * kinds.epoch_s[which]))
 

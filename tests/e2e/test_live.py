@@ -57,7 +57,7 @@ def test_ctrl_c_in_200_columns_gives_the_terminal_back_and_says_how_to_continue(
     try:
         running = terminal.wait(lambda text: "batch" in text and " cpu" in text and "images/s: " in text)
         terminal.interrupt()
-        code = terminal.end(30)
+        code = terminal.end(100)
     finally:
         terminal.kill()
 
