@@ -43,6 +43,8 @@ docs: .venv/.installed
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks.driver
 	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.first_epoch
+	$(BIN)/python -m benchmarks.time_left
 	$(BIN)/python -m benchmarks.precision
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.placement

@@ -21,7 +21,7 @@ from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import Assignment
 from hpo.machines.checkpoints import CheckpointPlace
-from hpo.machines.placement import Node, Placement, Share
+from hpo.machines.placement import Node, Placement, Share, Slot
 from hpo.machines.session import ray_session
 from hpo.paths import StudyPaths
 from hpo.spec import RunOptions, SearchConfig, StudySpec
@@ -49,8 +49,8 @@ class EmptyTrial(tune.Trainable):
         """Return an epoch whose accuracy depends on nothing but the trial's number."""
         accuracy = (self._number * 7919 % 10007) / 10007
         result = vars(epoch(1, accuracy))
-        rest = {"number": self._number, "host": "localhost", "device": "none", "restarted": None, "micro_batch": None}
-        rest["memory_gb"] = None
+        rest = {"number": self._number, "host": "localhost", "device": "none", "card": None}
+        rest |= {"restarted": None, "micro_batch": None, "memory_gb": None}
         return {**result, **rest, "epochs": 1, "done": True}
 
 
@@ -64,7 +64,7 @@ class Clock:
     def started(self, assignment: Assignment) -> None:
         """Nothing to note."""
 
-    def epoch(self, number: int, result: EpochResult) -> None:
+    def epoch(self, number: int, result: EpochResult, slot: Slot) -> None:
         """Nothing to note."""
 
     def restarted(self, number: int, reason: str) -> None:

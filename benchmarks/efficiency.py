@@ -22,7 +22,7 @@ from hpo.interrupts import Interruption
 from hpo.ledger import studies as ledgers
 from hpo.ledger.records import Assignment
 from hpo.machines.checkpoints import CheckpointPlace
-from hpo.machines.placement import place
+from hpo.machines.placement import Slot, place
 from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths
 from hpo.spec import RunOptions, SearchConfig
@@ -32,6 +32,7 @@ from hpo.tune.tuner import run_trials
 from hpo.tune.worker import Worker
 from trainables.config import DataConfig, EpochResult, ModelConfig
 from trainables.training import epoch as learning
+from trainables.training.adam import EagerAdam
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class TimedWorker(Worker):
         """Begin the trial, with the clocks in place."""
         self._file = Path(config["checkpoints"].uri).parent / f"{config['number']}.seconds"
         if learning.forward.__name__ != "clocked":
-            for owner, name in ((learning, "forward"), (torch.Tensor, "backward"), (torch.optim.Adam, "step")):
+            for owner, name in ((learning, "forward"), (torch.Tensor, "backward"), (EagerAdam, "step")):
                 setattr(owner, name, timed(getattr(owner, name), self.computed))
         super().setup(config)
 
@@ -70,7 +71,7 @@ class Span(Clock):
     def started(self, assignment: Assignment) -> None:
         """Nothing to note: the process may still have to start."""
 
-    def epoch(self, number: int, result: EpochResult) -> None:  # noqa: ARG002 - a listener's signature
+    def epoch(self, number: int, result: EpochResult, slot: Slot) -> None:  # noqa: ARG002 - a listener's signature
         """Note the beginning of the first epoch that is reported."""
         if self.first is None:
             self.first = time.perf_counter() - result.seconds

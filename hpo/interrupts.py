@@ -34,7 +34,9 @@ class Interruption:
     def __call__(self, _signal: int, _frame: object) -> None:
         """Stop in order the first time, and immediately the second time."""
         if self.asked and not self._swallowed:
-            os.write(2, f"{self.message}\n".encode())
+            # A screen that is redrawn hides the cursor.
+            shown = "\x1b[?25h" if sys.stderr.isatty() else ""
+            os.write(2, f"{shown}{self.message}\n".encode())
             os._exit(InterruptedStudy.exit_code)
         self.asked, self._swallowed = True, False
         raise KeyboardInterrupt

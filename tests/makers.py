@@ -1,11 +1,13 @@
 """Makers of what many tests need: a search space, a study's specification, an epoch, a ledger's report of one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import search_spaces
 from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
+from hpo.ledger.records import State, TrialRecord
 from hpo.spec import RunOptions, SearchConfig, StudySpec
 from trainables.config import DataConfig, EpochResult, ModelConfig
 
@@ -61,3 +63,17 @@ def moved_trial(folder: Path) -> Ledger:
     ledger.report(number, epoch(2), host="10.0.0.2", device="a card")
     ledger.finish(number, "COMPLETE")
     return ledger
+
+
+def trial_record(
+    number: int,
+    state: State,
+    accuracies: Sequence[float],
+    *,
+    params: dict[str, Any] | None = None,
+    seconds: float | None = None,
+) -> TrialRecord:
+    """Return a trial as the ledger has it, with an epoch of one second for each accuracy."""
+    curve = tuple(epoch(index, accuracy) for index, accuracy in enumerate(accuracies, 1))
+    drawn = {"learning_rate": 1e-3, "batch_size": 32, "epochs": 9, "freeze_mode": "none"}
+    return TrialRecord(number, state, {**drawn, **(params or {})}, curve, "10.0.0.1", "cpu (x86_64)", None, seconds)

@@ -1,10 +1,11 @@
 """Start and continue studies: one, or several that share the machines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, overload
 
 from hpo.api.options import DataOptions, Location, MachineOptions, ModelOptions, SearchOptions
 from hpo.api.study import Study, open_study
+from hpo.live.screen import Screen
 from hpo.paths import study_names
 
 if TYPE_CHECKING:
@@ -110,31 +111,40 @@ def run_together(
         UsageError, InterruptedStudy: As `run` does.
     """
     names = study_names(list(backbones), data.dataset, study)
+    with Screen() as screen:
+        # Said before the imports, which take seconds.
+        screen.doing(f"{_named(names.values())}: opening {data.dataset}")
 
-    import search_spaces
-    from hpo.ledger.studies import recorded_spec
-    from hpo.studies.lifecycle import start
-    from hpo.studies.new import new_study
+        import search_spaces
+        from hpo.ledger.studies import recorded_spec
+        from hpo.machines.ahead import ray_ahead
+        from hpo.studies.lifecycle import IN_A_TRIAL, start
 
-    options = machines.options(trials)
-    studies = [
-        (
-            new_study(
-                data.config,
-                model.config(one),
-                search.over(search_spaces.for_study(one, model.weights, search.space)),
-                options,
-                seed=seed,
-                skip_bad_images=data.skip_bad_images,
-                geometry_of=model.geometry_of,
-                exif=data.exif,
-                existing=recorded_spec(location.url, name),
-            ),
-            location.paths(name),
-        )
-        for one, name in names.items()
-    ]
-    return start(studies, options, location.url)
+        options = machines.options(trials)
+        searches = {one: search.over(search_spaces.for_study(one, model.weights, search.space)) for one in names}
+        recorded = {name: recorded_spec(location.url, name) for name in names.values()}
+        with ray_ahead(options, IN_A_TRIAL) as ahead:
+            # Imports torch, while Ray starts.
+            from hpo.studies.new import new_study
+
+            studies = [
+                (
+                    new_study(
+                        data.config,
+                        model.config(one),
+                        searches[one],
+                        options,
+                        seed=seed,
+                        skip_bad_images=data.skip_bad_images,
+                        geometry_of=model.geometry_of,
+                        exif=data.exif,
+                        existing=recorded[name],
+                    ),
+                    location.paths(name),
+                )
+                for one, name in names.items()
+            ]
+            return start(studies, options, location.url, screen, ahead)
 
 
 def resume_together(
@@ -145,7 +155,17 @@ def resume_together(
     Raises:
         UsageError, InterruptedStudy: As `Study.resume` does.
     """
-    from hpo.studies import lifecycle
-
     studies = [location.paths(name) for name in dict.fromkeys(names)]
-    return lifecycle.resume(studies, location.url, trials=trials, address=address, timeout_s=timeout_s)
+    with Screen() as screen:
+        screen.doing(f"{_named(one.name for one in studies)}: opening the ledger")
+
+        from hpo.studies import lifecycle
+
+        return lifecycle.resume(
+            studies, location.url, trials=trials, address=address, timeout_s=timeout_s, screen=screen
+        )
+
+
+def _named(studies: Iterable[str]) -> str:
+    names = list(studies)
+    return f"{'study' if len(names) == 1 else 'studies'} {', '.join(names)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hpo.api.options import Location
 from hpo.choices import ExportFormat, RetrainOn
 from hpo.errors import UsageError
+from hpo.live.screen import Screen
 from trainables.config import ModelFormat
 
 if TYPE_CHECKING:
@@ -184,10 +185,13 @@ class Study:
 
     def retrain_again(self, *, seeds: int, top: int, on: RetrainOn, address: str | None) -> "Ended":
         """Retrain as `retrain` does, and return how it ended."""
-        from hpo.studies.lifecycle import retrain_again
+        with Screen() as screen:
+            screen.doing(f"study {self.name}: opening the ledger")
 
-        paths = self.location.paths(self.name)
-        return retrain_again(paths, self.location.url, seeds=seeds, top=top, on=on, address=address)
+            from hpo.studies.lifecycle import retrain_again
+
+            paths, url = self.location.paths(self.name), self.location.url
+            return retrain_again(paths, url, seeds=seeds, top=top, on=on, address=address, screen=screen)
 
     def delete(self) -> None:
         """Delete the study, its trials, its models, and what hpo wrote into its folder.

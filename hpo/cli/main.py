@@ -3,10 +3,11 @@
 import gc
 import importlib.metadata
 import logging
+import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -29,10 +30,16 @@ from hpo.cli.guard import Aside, guarded, is_own
 from hpo.cli.home import ensure_home
 from hpo.cli.models import predict
 from hpo.cli.output import conclude, console, examples, print_json
+from hpo.cli.relay import rays_text_aside
 from hpo.errors import UsageError
+from hpo.live.screen import is_interactive
 from trainables.config import ModelFormat
+from trainables.steps import step_of
 
 logger = logging.getLogger("hpo")
+
+_STEP_LINE_S = 5.0
+"""Between two lines about the same long work."""
 
 app = typer.Typer(
     name="hpo",
@@ -86,17 +93,18 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a study: sample, train and stop trials; retrain the best; report its held-out test accuracy."""
-    ended = run_together(
-        backbone,
-        trials=trials,
-        study=study,
-        seed=seed,
-        data=data,
-        model=model,
-        search=search,
-        machines=machines,
-        location=location,
-    )
+    with rays_text_aside():
+        ended = run_together(
+            backbone,
+            trials=trials,
+            study=study,
+            seed=seed,
+            data=data,
+            model=model,
+            search=search,
+            machines=machines,
+            location=location,
+        )
     conclude(ended, as_json)
 
 
@@ -112,7 +120,9 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Continue studies where they stopped."""
-    conclude(resume_together(study, trials=trials, address=address, timeout_s=timeout_s, location=location), as_json)
+    with rays_text_aside():
+        ended = resume_together(study, trials=trials, address=address, timeout_s=timeout_s, location=location)
+    conclude(ended, as_json)
 
 
 @app.command(epilog=examples("hpo status", "hpo status simclr-pets --json"))
@@ -162,7 +172,9 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Retrain a study's best configuration and look at held-out test."""
-    conclude(open_study(study, location).retrain_again(seeds=seeds, top=top, on=on, address=address), as_json)
+    with rays_text_aside():
+        ended = open_study(study, location).retrain_again(seeds=seeds, top=top, on=on, address=address)
+    conclude(ended, as_json)
 
 
 @app.command(epilog=examples("hpo report simclr-pets", "hpo report simclr-pets resnet50-pets vit-pets"))
@@ -314,9 +326,30 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes messages to what is sys.stderr at the time: while a screen is redrawn, they appear above it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self._said_at: dict[str, float] = {}
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override] # where StreamHandler keeps one stream
+        return sys.stderr
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leave out what a bar shows, and say seldom how far long work is."""
+        step = step_of(record)
+        if step is not None:
+            if is_interactive() or record.created - self._said_at.get(step.work, -math.inf) < _STEP_LINE_S:
+                return False
+            self._said_at[step.work] = record.created
+        return bool(super().filter(record))
+
+
 def _configure_logging(debug: bool) -> Aside:
     """Show our own progress on stderr as plain lines; set aside what other packages say."""
-    aside, shown = Aside(), logging.StreamHandler(sys.stderr)
+    aside, shown = Aside(), _Lines()
     shown.addFilter(lambda record: debug or is_own(record))
     level = logging.DEBUG if debug else logging.WARNING
     logging.basicConfig(format="%(message)s", handlers=[shown, aside], level=level)

@@ -6,7 +6,7 @@ from typing import Any
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
 from hpo.views.markdown import in_words, plain, table
-from hpo.views.summary import StudySummary, duration, summary
+from hpo.views.summary import StudySummary, left_in_words, summary
 from hpo.views.tables import final_lines
 
 _BREAK = "Above: from the ledger, always current. Below: what people write here, kept with the study."
@@ -35,7 +35,7 @@ def study_note(ledger: Ledger, writer: str | None, resume: str) -> str:
     """
     shown = summary(ledger)
     states = ", ".join(f"{count} {state}" for state, count in shown.states.items() if count) or "none yet"
-    left = f", about {duration(shown.seconds_left)} left" if writer and shown.seconds_left is not None else ""
+    left = f", {left_in_words(shown.time_left)}" if writer and shown.time_left is not None else ""
     lines = [
         f"## {plain(ledger.name)}",
         f"**{sum(shown.states.values())} of {shown.target} trials**: {states}{left}.",

@@ -19,7 +19,6 @@ from hpo.models.card import card
 from hpo.models.folder import CARD, CONFIG, PREPROCESSING, WEIGHTS
 from hpo.paths import StudyPaths
 from hpo.tune.trials import StudyRun
-from hpo.views.figures import draw_confusion
 
 if TYPE_CHECKING:
     from hpo.final.metrics import TestMetrics
@@ -55,7 +54,9 @@ def conclude(run: StudyRun, chosen: TrialRecord, on: RetrainOn, models: Sequence
     run.ledger.check_owner()
     _write(run.paths, run.ledger, chosen, models[0], result)
     run.ledger.final = result
-    # The model is safe; pictures come after it.
+    # The model is safe; pictures come after it, and matplotlib, which takes long to import, with them.
+    from hpo.views.figures import draw_confusion
+
     look = models[0].look
     true, predicted = np.array([pair[1:] for pair in look.predictions], dtype=np.int64).reshape(-1, 2).T
     title = f"{run.ledger.name}\nheld-out test accuracy {result['test_accuracy']:.3f}"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hpo.errors import UsageError
 from hpo.spec import RunOptions
@@ -71,6 +72,16 @@ class Share:
     def threads(self) -> int:
         """CPU threads that the trial may use: its CPUs, at least one."""
         return max(1, int(self.cpus))
+
+
+class Slot(NamedTuple):
+    """Where a trial runs."""
+
+    host: str
+    """Address of the machine."""
+    device: str
+    card: str | None = None
+    """Ray's number of the GPU on its machine; None: a CPU."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,45 +31,48 @@ GPU_LABEL = "hpo/gpu"
 
 
 @contextmanager
-def ray_session(address: str, modules: Sequence[Path] = ()) -> Iterator[str]:
+def ray_session(address: str, modules: Sequence[Path] = (), begun: Callable[[], None] | None = None) -> Iterator[str]:
     """Start Ray (``local``) or join a running cluster (``auto``, HOST:PORT), and yield the address.
 
     Args:
         address: Where.
         modules: Packages, folders or single files, that every node of a cluster is sent.
+        begun: Waits for a local Ray that another thread starts by `start_here`; None: none does.
 
     Raises:
         HpoError: Ray does not start on this machine.
         UsageError: There is no cluster at `address`, it refuses this process, or this machine is none of its nodes.
     """
-    # Tune's own handler would swallow the first Ctrl-C; its loggers would write files that nobody reads.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    # Tune would write its list of trials again and again, which nobody restores: the ledger has it all.
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
-    # A path that is relative to where hpo was started, such as $HPO_DATA_DIR, shall mean the same in a trial.
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(LOOKAHEAD)
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    # Ray would run trials at niceness 15, where a busy desktop leaves them a thirtieth of a CPU.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Tune's newer output prints even when it is set to be silent.
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # Ray takes SIGTERM for itself when it starts.
     handler = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
-            for cluster in sorted({place.cluster for place in live_nodes()}):
-                logger.warning("the cluster at %s runs on this machine, too; --address auto uses it", cluster)
-            _start_here()
+            (begun or start_here)()
         else:
+            _prepare()
             address = _join(address, modules)
         signal.signal(signal.SIGTERM, handler)
         yield address
     finally:
         ray.shutdown()
+
+
+def start_here() -> None:
+    """Start Ray for this machine alone, in whichever thread.
+
+    Raises:
+        HpoError: It does not start.
+    """
+    _prepare()
+    for cluster in sorted({place.cluster for place in live_nodes()}):
+        logger.warning("the cluster at %s runs on this machine, too; --address auto uses it", cluster)
+    listen_on_loopback_alone(True)
+    guard_token()
+    folder, wrong = ray_folder()
+    if folder and wrong:
+        logger.warning("Ray's files go to %s, for %s", folder, " and ".join(wrong))
+    os.environ["RAY_TMPDIR"] = folder or os.environ.get("RAY_TMPDIR", "/tmp")
+    _init("local", include_dashboard=False, num_cpus=cpu_count(), resources=_memory_here())
 
 
 def alive() -> list[dict[str, Any]]:
@@ -98,14 +101,25 @@ def named(node: dict[str, Any]) -> str:
     return f"{node['NodeManagerAddress']} ({known})" if known else str(node["NodeManagerAddress"])
 
 
-def _start_here() -> None:
-    listen_on_loopback_alone(True)
-    guard_token()
-    folder, wrong = ray_folder()
-    if folder and wrong:
-        logger.warning("Ray's files go to %s, for %s", folder, " and ".join(wrong))
-    os.environ["RAY_TMPDIR"] = folder or os.environ.get("RAY_TMPDIR", "/tmp")
-    _init("local", include_dashboard=False, num_cpus=cpu_count(), resources=_memory_here())
+def _prepare() -> None:
+    """Settle what Ray reads from the environment, and let it say nothing by itself."""
+    # Tune's own handler would swallow the first Ctrl-C; its loggers would write files that nobody reads.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # Tune would write its list of trials again and again, which nobody restores: the ledger has it all.
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
+    # A path that is relative to where hpo was started, such as $HPO_DATA_DIR, shall mean the same in a trial.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(LOOKAHEAD)
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    # Ray would run trials at niceness 15, where a busy desktop leaves them a thirtieth of a CPU.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Tune's newer output prints even when it is set to be silent.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    # What a user can act on is said in our own words. Ray logs through handlers of its own, past ours.
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _join(address: str, modules: Sequence[Path]) -> str:

@@ -15,7 +15,6 @@ from hpo.errors import HpoError
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import TrialRecord, best_records
 from hpo.paths import StudyPaths
-from hpo.views.figures import draw_search
 from hpo.views.frames import trials_frame
 
 
@@ -61,6 +60,9 @@ def write_study_files(ledger: Ledger, paths: StudyPaths) -> None:
     if best:
         replace_text(paths.best, _toml(ledger, best))
     replace_text(paths.trials, trials_csv(records))
+    # Here, since matplotlib takes long to import.
+    from hpo.views.figures import draw_search
+
     draw_search(records, best[0].number if best else None, ledger.name, paths.report / "search.png")
 
 

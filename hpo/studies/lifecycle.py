@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from hpo.interrupts import Interruption, stoppable
 from hpo.ledger import studies as ledgers
 from hpo.ledger.lock import only_writer
 from hpo.ledger.records import count_states
+from hpo.live.progress import Progress
+from hpo.live.screen import Screen, shown_on
+from hpo.machines.ahead import RayAhead, ray_ahead
 from hpo.machines.checkpoints import forget_checkpoints
 from hpo.machines.placement import Placement, place
 from hpo.machines.session import nodes, ray_session
@@ -26,7 +29,6 @@ from hpo.studies.owner import claim, leaving_nothing_unused, owned, remove_files
 from hpo.studies.readiness import OpenStudy, make_ready, modules_of, verify
 from hpo.tune.trials import StudyRun
 from hpo.tune.tuner import run_trials
-from hpo.views.progress import Screen
 from hpo.views.summary import duration, summarise
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,10 @@ _SAME = {
     "timeout_s": "--timeout",
 }
 """What studies that run together must have in common, and its option."""
+
+
+IN_A_TRIAL = ("hpo.tune.worker", "trainables.training.micro_batches", "trainables.training.trial")
+"""What a trial's process imports."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,21 @@ class Ended:
             raise self.failures[-1]
 
 
-def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url: str | URL) -> Ended:
+def start(
+    asked: Sequence[tuple[NewStudy, StudyPaths]],
+    options: RunOptions,
+    url: str | URL,
+    screen: Screen | None = None,
+    ahead: RayAhead | None = None,
+) -> Ended:
     """Run new studies, or continue those of that name and specification.
+
+    Args:
+        asked: The studies and their files.
+        options: How they are run.
+        url: The ledger's database.
+        screen: Where progress is shown, opened by the caller; None: one for these studies.
+        ahead: A Ray that is being started; None: none is.
 
     Raises:
         UsageError: A study of that name has another specification; none was created.
@@ -71,7 +90,11 @@ def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url
     for line in dict.fromkeys(line for new, _ in asked for line in new.findings):
         logger.info("%s", line)
     existed = {paths.name for new, paths in asked if ledgers.check(url, paths.name, new.spec)}
-    with leaving_nothing_unused([paths for _, paths in asked], url), ExitStack() as locks:
+    with (
+        leaving_nothing_unused([paths for _, paths in asked], url),
+        shown_on(screen) as shown,
+        ExitStack() as locks,
+    ):
         opened: list[OpenStudy] = []
         locked: list[StudyPaths] = []
         try:
@@ -83,7 +106,7 @@ def start(asked: Sequence[tuple[NewStudy, StudyPaths]], options: RunOptions, url
                 opened.append(OpenStudy(ledger, options, paths))
                 _claim(opened[-1], is_new=paths.name not in existed)
                 replace_text(paths.splits, new.listing)
-            ended = _go(opened)
+            ended = _go(opened, shown, ahead)
         except BaseException as error:
             if any(one.ledger.n_trials for one in opened):
                 raise
@@ -103,14 +126,17 @@ def resume(
     trials: int | None,
     address: str | None,
     timeout_s: float | None = None,
+    screen: Screen | None = None,
 ) -> Ended:
     """Continue studies as they were run last, with a higher target, another address or time where these are given.
+
+    `screen` is where progress is shown, opened by the caller; None: one for these studies.
 
     Raises:
         UsageError: `trials` is lower than what a study has, or the studies were run in different ways.
         InterruptedStudy: The user stopped it.
     """
-    with ExitStack() as locks:
+    with shown_on(screen) as shown, ExitStack() as locks:
         opened = []
         for paths in studies:
             ledger = locks.enter_context(owned(paths, url))
@@ -122,29 +148,39 @@ def resume(
                 raise UsageError(
                     f"study {one.ledger.name} has {one.ledger.n_trials} trials already; --trials can only raise that."
                 )
-        for one in opened:
-            if _has_work(one):
+        todo = [one for one in opened if _has_work(one)]
+        with ray_ahead(opened[0].options, IN_A_TRIAL) if todo else nullcontext() as ahead:
+            for one in todo:
                 verify(one.configs[0], one.options)
-        for one in opened:
-            one.ledger.run_options = one.options
-            _claim(one, is_new=False)
-        return _go(opened)
+            for one in opened:
+                one.ledger.run_options = one.options
+                _claim(one, is_new=False)
+            return _go(opened, shown, ahead)
 
 
 def retrain_again(
-    paths: StudyPaths, url: str | URL, *, seeds: int, top: int, on: RetrainOn, address: str | None
+    paths: StudyPaths,
+    url: str | URL,
+    *,
+    seeds: int,
+    top: int,
+    on: RetrainOn,
+    address: str | None,
+    screen: Screen | None = None,
 ) -> Ended:
     """Retrain a study's best configuration once more.
+
+    `screen` is where progress is shown, opened by the caller; None: one for this study.
 
     Raises:
         HpoError: It failed.
     """
     begun = time.monotonic()
-    with owned(paths, url) as ledger:
+    with shown_on(screen) as shown, owned(paths, url) as ledger:
         opened = OpenStudy(ledger, _changed(ledger.run_options, address=address), paths)
         verify(opened.configs[0], opened.options)
         options = ("--seeds", str(seeds), "--top", str(top), "--on", on)
-        with _running([opened], command("retrain", [paths], *options)) as (runs, placement, interruption):
+        with _running([opened], shown, command("retrain", [paths], *options)) as (runs, placement, interruption):
             retraining = begin_retrain(runs[0], placement, seeds=seeds, top=top, on=on)
             finish_retrains([retraining], interruption.check)
         if retraining.failure is not None:
@@ -152,7 +188,7 @@ def retrain_again(
         return Ended([summarise(ledger, time.monotonic() - begun)], [])
 
 
-def _go(opened: Sequence[OpenStudy]) -> Ended:
+def _go(opened: Sequence[OpenStudy], screen: Screen, ahead: RayAhead | None) -> Ended:
     begun = time.monotonic()
     failures: dict[str, HpoError] = {}
     todo = [one for one in opened if _has_work(one)]
@@ -162,7 +198,8 @@ def _go(opened: Sequence[OpenStudy]) -> Ended:
                 "study %s is complete: it has its %d trials; --trials raises that", one.ledger.name, one.ledger.n_trials
             )
     if todo:
-        with _running(todo, command("resume", [one.paths for one in todo])) as (runs, placement, interruption):
+        again = command("resume", [one.paths for one in todo])
+        with _running(todo, screen, again, ahead) as (runs, placement, interruption):
             failures = run_trials(runs, placement, interruption)
             _conclude([run for run in runs if run.ledger.name not in failures], failures, interruption)
     for one in opened:
@@ -194,30 +231,39 @@ def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interrupt
 
 
 @contextmanager
-def _running(opened: Sequence[OpenStudy], command: str) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
+def _running(
+    opened: Sequence[OpenStudy], screen: Screen, command: str, ahead: RayAhead | None = None
+) -> Iterator[tuple[list[StudyRun], Placement, Interruption]]:
     """Start Ray, make every node ready and show the studies; `command` continues them after an interruption.
 
     Raises:
         HpoError: A disk is full or gone, a file cannot be read or written.
     """
     options = opened[0].options
+    screen.doing("starting Ray" if options.address == "local" else f"joining the cluster at {options.address}")
     modules = modules_of([one.ledger.spec.model.backbone for one in opened])
-    with stoppable(command) as interruption, ray_session(options.address, modules):
-        placement = place(options, nodes())
+    begun = ahead.wait if ahead else None
+    with stoppable(command) as interruption, ray_session(options.address, modules, begun):
+        found = nodes()
+        placement = place(options, found)
+        if options.address != "local" or placement.cards_gb:
+            screen.doing(f"making {len(found)} node{'s' if len(found) > 1 else ''} ready")
         ready = make_ready(opened, placement)
-        with Screen() as screen, _continued_by(command, opened):
-            runs = [
-                StudyRun(
-                    one.ledger,
-                    one.options,
-                    one.paths,
-                    found.checkpoints,
-                    screen.add(one.ledger.name, one.options.trials, one.ledger.records()),
-                    found.needs,
-                )
-                for one, found in zip(opened, ready, strict=True)
-            ]
-            yield runs, placement, interruption
+        if ahead:
+            screen.doing("starting the processes of trials")
+            ahead.wait_for_processes()
+        with _continued_by(command, opened):
+            shown = [Progress(screen, one.ledger, one.options, alone=len(opened) == 1) for one in opened]
+            for one in shown:
+                screen.add(one)
+            yield (
+                [
+                    StudyRun(one.ledger, one.options, one.paths, known.checkpoints, progress, known.needs)
+                    for one, known, progress in zip(opened, ready, shown, strict=True)
+                ],
+                placement,
+                interruption,
+            )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Before the first trial: every node has the same versions, the data and the weights; what cards must hold is known."""
 
+import dataclasses
 import importlib.util
 import logging
 import logging.handlers
@@ -26,6 +27,7 @@ from hpo.machines.session import alive, named, use_given_cards
 from hpo.paths import StudyPaths
 from hpo.spec import RunOptions, trial_config
 from trainables.config import FREEZE_MODES, FreezeMode, MemoryNeed, TrialConfig
+from trainables.steps import Step, step_of
 
 logger = logging.getLogger(__name__)
 
@@ -227,7 +229,10 @@ def _fill(one: OpenStudy, placement: Placement) -> None:
         stream: Any = ray.wait(list(streams.values()), num_returns=1)[0][0]
         node_id = next(node_id for node_id, one_stream in streams.items() if one_stream is stream)
         try:
-            logger.info("%s, %s: %s", one.ledger.name, named(nodes[node_id]), ray.get(next(stream)))
+            words, step = ray.get(next(stream))
+            where = named(nodes[node_id])
+            known = {"step": dataclasses.replace(step, work=f"{step.work} on {where}")} if step else {}
+            logger.info("%s, %s: %s", one.ledger.name, where, words, extra=known)
         except StopIteration:
             del streams[node_id]
         except RayError as error:
@@ -240,8 +245,8 @@ def _fill(one: OpenStudy, placement: Placement) -> None:
         )
 
 
-def _filling(configs: tuple[TrialConfig, ...], options: RunOptions) -> Iterator[str]:
-    """Yield what the stores log while they are filled (runs on a node)."""
+def _filling(configs: tuple[TrialConfig, ...], options: RunOptions) -> Iterator[tuple[str, Step | None]]:
+    """Yield what the stores log while they are filled, and how far long work is (runs on a node)."""
     use_given_cards()
     messages: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     log = logging.getLogger("trainables")
@@ -252,10 +257,11 @@ def _filling(configs: tuple[TrialConfig, ...], options: RunOptions) -> Iterator[
             work = pool.submit(_fill_this_node, configs, options)
             while not (work.done() and messages.empty()):
                 try:
-                    yield messages.get(timeout=0.2).getMessage()
+                    record = messages.get(timeout=0.2)
+                    yield record.getMessage(), step_of(record)
                 except queue.Empty:
                     continue
-            yield work.result()
+            yield work.result(), None
     finally:
         log.removeHandler(handler)
 

@@ -10,7 +10,7 @@ from hpo.errors import EnvironmentFailureError, HpoError
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import Assignment, Ending
 from hpo.machines.checkpoints import CheckpointPlace
-from hpo.machines.placement import Fit, Placement, correction, gigabytes
+from hpo.machines.placement import Fit, Placement, Slot, correction, gigabytes
 from hpo.paths import StudyPaths, command
 from hpo.spec import RunOptions, trial_config, trial_seed
 from trainables.config import EpochResult, FreezeMode, MemoryNeed
@@ -32,8 +32,8 @@ class Listener(Protocol):
     def started(self, assignment: Assignment) -> None:
         """A trial was given to Ray."""
 
-    def epoch(self, number: int, result: EpochResult) -> None:
-        """A trial reported an epoch."""
+    def epoch(self, number: int, result: EpochResult, slot: Slot) -> None:
+        """A trial reported an epoch, from where it runs."""
 
     def restarted(self, number: int, reason: str) -> None:
         """A trial that had epochs begins at epoch 0 again."""
@@ -170,7 +170,7 @@ class StudyTrials:
         if result["memory_gb"] is not None:
             self._note_memory(number, result["memory_gb"])
         if self.ledger.report(number, epoch, host=result["host"], device=result["device"]):
-            self._listener.epoch(number, epoch)
+            self._listener.epoch(number, epoch, Slot(result["host"], result["device"], result["card"]))
 
     def complete(self, number: int, result: dict[str, Any], *, stopping: bool) -> None:
         """Record a trial's last epoch and its end, as its last or because ASHA stopped it there.

@@ -24,9 +24,10 @@ class Worker(tune.Trainable):
 
     The configuration holds `number` (the trial's), `trial` (a `TrialConfig`), `reported` (epochs that the ledger has
     already), `checkpoints` (a `CheckpointPlace`) and `ended` (trials whose checkpoints this machine may drop). A step's
-    result holds the fields of `EpochResult`, `epochs` (the trial's last), `number`, `host`, `device`, `restarted` (why
-    a trial that had epochs began at epoch 0, else None), `micro_batch` (what fitted, where the batch had to be split,
-    else None), `memory_gb` (the most GPU memory that it took, None without a GPU) and `done`.
+    result holds the fields of `EpochResult`, `epochs` (the trial's last), `number`, `host`, `device`, `card` (the GPU's
+    number on its machine, None without one), `restarted` (why a trial that had epochs began at epoch 0, else None),
+    `micro_batch` (what fitted, where the batch had to be split, else None), `memory_gb` (the most GPU memory that it
+    took, None without a GPU) and `done`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -66,6 +67,7 @@ class Worker(tune.Trainable):
             "number": self._number,
             "host": ray.util.get_node_ip_address(),
             "device": device_name(),
+            "card": _card(),
             "epochs": trial.epochs,
             "restarted": self._restarted,
             "micro_batch": trial.machine.micro_batch,
@@ -120,6 +122,12 @@ def device_name() -> str:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"
+
+
+def _card() -> str | None:
+    """Return Ray's number of the GPU that this process was given; None: it was given none."""
+    given: list[str] = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    return given[0] if given else None
 
 
 def _words(error: Exception) -> str:

@@ -1,11 +1,11 @@
 """A study in a few figures: the line of a list, and the object that ``--json`` prints."""
 
-import statistics
 from dataclasses import dataclass
 from typing import Any
 
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import State, TrialRecord, best_records, count_states
+from hpo.views.time_left import Plan, TimeLeft, best_pace, pace_of, retrain_ratio, rungs_of, time_left
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class StudySummary:
     target: int
     best_value: float | None
     test_accuracy: float | None
-    seconds_left: float | None
-    """What is expected at the pace so far; None where no trial runs, or none has ended."""
+    time_left: TimeLeft | None
+    """What is expected at the pace so far; None where no trial runs, or none has an epoch."""
 
 
 def summary(ledger: Ledger) -> StudySummary:
@@ -39,20 +39,25 @@ def summary(ledger: Ledger) -> StudySummary:
         target=target,
         best_value=ledger.best_value if states["COMPLETE"] else best,
         test_accuracy=final["test_accuracy"] if final else None,
-        seconds_left=seconds_left(records, target),
+        time_left=_time_left(ledger, records),
     )
 
 
-def seconds_left(records: list[TrialRecord], target: int) -> float | None:
-    """Return how long a study takes to have `target` ended trials, if they train on as those that ended did, in s.
-
-    As many are taken to run at a time as do now. None where no trial runs, or none has ended.
-    """
-    running = count_states(records)["RUNNING"]
-    ended = [record.seconds_trained for record in records if record.state != "RUNNING"]
-    if not running or not ended:
+def _time_left(ledger: Ledger, records: list[TrialRecord]) -> TimeLeft | None:
+    """Return how long a study takes that runs, as far as the ledger knows; as many trials run at a time as do now."""
+    states, options, splits = count_states(records), ledger.run_options, ledger.splits
+    if not states["RUNNING"]:
         return None
-    return statistics.fmean(ended) * max(target - len(ended), 0) / running
+    search = ledger.spec.search
+    plan = Plan(
+        to_come=max(options.trials - len(records), 0),
+        slots=states["RUNNING"],
+        rungs=rungs_of(search, ledger.space.max_epochs),
+        reduction_factor=search.reduction_factor,
+        retrained=best_pace(records) if options.retrain else None,
+        retrain_ratio=retrain_ratio(splits.get("train", 0), splits.get("validation", 0)),
+    )
+    return time_left([pace_of(record) for record in records], plan)
 
 
 def summarise(ledger: Ledger, seconds: float) -> dict[str, Any]:
@@ -84,3 +89,12 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def left_in_words(left: TimeLeft) -> str:
+    """Return a time left for people: ``about 4 min left (3 to 6 min)``."""
+    low, high = duration(left.low), duration(left.high)
+    # The unit is said once where it is one.
+    if low.rpartition(" ")[2] == high.rpartition(" ")[2]:
+        low = low.rpartition(" ")[0]
+    return f"about {duration(left.seconds)} left ({low} to {high})"

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import best_records
-from hpo.views.summary import StudySummary, duration
+from hpo.views.summary import StudySummary, left_in_words
+from hpo.views.time_left import TimeLeft
 from trainables.data.array_store import StoredArray
 
 _LEAST_WIDTH = 12
@@ -27,7 +28,7 @@ def show_studies(studies: list[StudySummary], console: Console) -> None:
     table.add_column("dataset", overflow="fold", min_width=min(longest, _LEAST_WIDTH))
     for column in ("trials", "complete", "pruned", "fail", "running", "best validation", "test"):
         table.add_column(column, justify="right")
-    some_run = any(study.seconds_left is not None for study in studies)
+    some_run = any(study.time_left is not None for study in studies)
     if some_run:
         table.add_column("time left", justify="right")
     for study in studies:
@@ -40,7 +41,7 @@ def show_studies(studies: list[StudySummary], console: Console) -> None:
             *(str(states[state]) for state in ("COMPLETE", "PRUNED", "FAIL", "RUNNING")),
             _share(study.best_value),
             _share(study.test_accuracy),
-            *([_time(study.seconds_left)] if some_run else []),
+            *([_time(study.time_left)] if some_run else []),
         )
     _print_whole(table, console)
 
@@ -161,8 +162,8 @@ def _looks(count: int) -> str:
     return "the first look" if count == 1 else f"{count} looks so far"
 
 
-def _time(seconds: float | None) -> str:
-    return "-" if seconds is None else f"about {duration(seconds)}"
+def _time(left: TimeLeft | None) -> str:
+    return "-" if left is None else left_in_words(left).removeprefix("about ").replace(" left", "")
 
 
 def _share(value: float | None) -> str:

@@ -1,6 +1,5 @@
 """Checkpoints, metrics, names, durations: small parts with one promise each."""
 
-import dataclasses
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +16,11 @@ from hpo.cli.groups import parse_duration
 from hpo.errors import NoPlaceError, UsageError
 from hpo.final.metrics import measure
 from hpo.final.significance import wilson_interval
-from hpo.ledger.records import State, TrialRecord
 from hpo.machines import checkpoints
 from hpo.machines.checkpoints import CheckpointStore, checked_place, take_probes, try_place, write_probe
 from hpo.paths import StudyPaths, check_study_name, command, located_by
 from hpo.spec import differences
-from hpo.views.summary import seconds_left
-from tests.makers import epoch, study_spec
+from tests.makers import study_spec
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])
@@ -195,18 +192,6 @@ def test_the_command_that_resumes_finds_the_study_and_shows_no_password() -> Non
         *("--storage", "postgresql://me:***@db/hpo"),
     ]
     assert command("retrain", [StudyPaths(Path("/x"), "a")]) == "hpo retrain a"
-
-
-def test_the_time_left_follows_from_the_trials_that_ended() -> None:
-    def record(number: int, state: State, epochs: int) -> TrialRecord:
-        curve = tuple(dataclasses.replace(epoch(n, 0.5), seconds=10.0) for n in range(1, epochs + 1))
-        return TrialRecord(number, state, {}, curve, None, None, None, None)
-
-    ended = [record(0, "COMPLETE", 3), record(1, "PRUNED", 1)]
-
-    assert seconds_left([*ended, record(2, "RUNNING", 1), record(3, "RUNNING", 0)], target=6) == 20.0 * 4 / 2
-    assert seconds_left(ended, target=6) is None
-    assert seconds_left([record(0, "RUNNING", 1)], target=6) is None
 
 
 def test_a_difference_between_search_spaces_is_named() -> None:

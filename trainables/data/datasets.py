@@ -5,10 +5,13 @@ import difflib
 import hashlib
 import logging
 import os
+import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
@@ -149,7 +152,7 @@ def _whole_split(data: DataConfig, root: Path, *, train: bool, download: bool) -
         case "cifar10":
             return _cifar10(root, train=train, download=download)
         case "digits":
-            return _digits(train=train)
+            return _digits(root, train=train)
     if Path(data.dataset).is_dir():
         raise InputError(f"--dataset {data.dataset}: a folder of images is named imagefolder:{data.dataset}.")
     near = difflib.get_close_matches(data.dataset, DATASETS, n=1)
@@ -158,20 +161,39 @@ def _whole_split(data: DataConfig, root: Path, *, train: bool, download: bool) -
     raise InputError(f"--dataset {data.dataset}: unknown dataset; {hint}Known are {known}.")
 
 
-def _digits(*, train: bool) -> LabelledImages:
+def _digits(root: Path, *, train: bool) -> LabelledImages:
     """scikit-learn's 1,797 scans of 8x8 pixels, 0..16, stretched to 0..255."""
-    # The import takes longer than many a trial, and no other dataset needs it.
+    pixels, labels, test = _digits_arrays(root / "digits" / "digits.npz")
+    chosen = np.setdiff1d(np.arange(len(labels)), test) if train else test
+    return _in_memory("digits", pixels[chosen], labels[chosen], chosen, tuple("0123456789"))
+
+
+def _digits_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the images, their labels, and which are the test split, sorted.
+
+    scikit-learn is asked once per machine, and `path` keeps what it gives: to import it takes longer than many a trial.
+    """
+    names = ("pixels", "labels", "test")
+    with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path) as kept:
+        return kept["pixels"], kept["labels"], kept["test"]
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)
-    training, test = train_test_split(
+    _, test = train_test_split(
         np.arange(len(labels)), test_size=TEST_FRACTION, stratify=labels, random_state=DIGITS_TEST_SEED
     )
-    chosen = np.sort(training if train else test)
-    return _in_memory("digits", pixels[chosen], labels[chosen], chosen, tuple("0123456789"))
+    arrays = (pixels, labels, np.sort(test))
+    # Where nothing can be written it is asked each time.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.savez(file, **dict(zip(names, arrays, strict=True)))
+        partial.replace(path)
+    return arrays
 
 
 def _fashion_mnist(root: Path, *, train: bool, download: bool) -> LabelledImages:
@@ -180,11 +202,11 @@ def _fashion_mnist(root: Path, *, train: bool, download: bool) -> LabelledImages
     files = [folder / f"{stem}-images-idx3-ubyte", folder / f"{stem}-labels-idx1-ubyte"]
     _ensure(root, "FashionMNIST", files, "FashionMNIST", download=download)
     # torch takes seconds to be imported, which those are spared who look at a few images.
-    from torchvision.datasets import FashionMNIST
+    from trainables.vision import datasets
 
     pixels = np.frombuffer(files[0].read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28)
     labels = np.frombuffer(files[1].read_bytes(), np.uint8, offset=8).astype(np.int64)
-    return _in_memory("fashion-mnist", pixels, labels, np.arange(len(labels)), tuple(FashionMNIST.classes))
+    return _in_memory("fashion-mnist", pixels, labels, np.arange(len(labels)), tuple(datasets.FashionMNIST.classes))
 
 
 def _cifar10(root: Path, *, train: bool, download: bool) -> LabelledImages:
@@ -192,11 +214,11 @@ def _cifar10(root: Path, *, train: bool, download: bool) -> LabelledImages:
     names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
     files = [folder / name for name in (*names, "batches.meta")]
     _ensure(root, "cifar-10-batches-py", files, "CIFAR10", download=download)
-    from torchvision.datasets import CIFAR10
+    from trainables.vision import datasets
 
     try:
         # torchvision checks each file's published MD5 before it unpickles it.
-        source = CIFAR10(str(root), train=train)
+        source = datasets.CIFAR10(str(root), train=train)
     except RuntimeError as error:
         raise InputError(f"--dataset cifar10: the files in {folder} are not CIFAR-10's ({error}).") from error
     labels = np.asarray(source.targets, np.int64)
@@ -315,7 +337,7 @@ def _ensure(root: Path, folder: str, needed: list[Path], source: str, *, downloa
         if all(path.exists() for path in needed):
             return
         logger.info("downloading %s into %s", folder, root)
-        from torchvision import datasets
+        from trainables.vision import datasets
 
         try:
             getattr(datasets, source)(str(root), download=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from trainables.data.datasets import LabelledImages
 from trainables.data.decoding import pillow_warnings
 from trainables.data.transforms import shrink
 from trainables.errors import InputError
+from trainables.steps import LongWork
 
 logger = logging.getLogger(__name__)
 
-_PROGRESS_S = 5.0
 _SHOWN = 3
 
 
@@ -65,7 +64,7 @@ def store_path(images: LabelledImages, geometry: Geometry, data_dir: str | None)
 
 
 def _build(path: Path, shape: tuple[int, ...], images: LabelledImages, geometry: Geometry) -> None:
-    reported_at, bad = time.monotonic(), dict[str, str]()
+    work, bad = LongWork(logger, f"decoding {images.dataset}"), dict[str, str]()
     store = new_array(path, np.uint8, shape)
     with pillow_warnings() as warned, ThreadPoolExecutor(cpu_count()) as pool:
         pixels = pool.map(lambda i: _shrunk(images, i, geometry), range(shape[0]))
@@ -74,9 +73,7 @@ def _build(path: Path, shape: tuple[int, ...], images: LabelledImages, geometry:
                 bad[images.ids[index]] = str(image)
             else:
                 store[index] = image
-            if time.monotonic() - reported_at > _PROGRESS_S:
-                reported_at = time.monotonic()
-                logger.info("decoded %d of %d images of %s", index + 1, shape[0], images.dataset)
+            work.at(index + 1, shape[0], "decoded %d of %d images of %s", index + 1, shape[0], images.dataset)
     if bad:
         raise BadImagesError(images.dataset, bad)
     store.flush()

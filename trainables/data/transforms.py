@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as tv
 
 from trainables.config import Geometry
+from trainables.vision import InterpolationMode
+from trainables.vision import transforms as tv
 
 SMALLEST_CROP = 0.35
 """Least share of the image's area in a random crop. ImageNet's 0.08 is for training from scratch over hundreds of

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from torch import nn
-from torchvision.models import get_model_weights
 
 from trainables.config import Exif, ModelConfig
 from trainables.inference.preprocessing import Preprocessing
 from trainables.inference.source import standalone
 from trainables.networks.identity import architecture_of, geometry_of
 from trainables.networks.published import IMAGENET_TERMS, PUBLISHED, SIMCLR_DEFAULT, is_file_spec
+from trainables.vision import models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def _provenance(config: ModelConfig) -> tuple[str, str]:
         name = SIMCLR_DEFAULT
     if name in PUBLISHED:
         return f"{name}, {PUBLISHED[name].url}", PUBLISHED[name].licence
-    weights = get_model_weights(architecture)["DEFAULT" if name == "default" else name]
+    weights = models.get_model_weights(architecture)["DEFAULT" if name == "default" else name]
     terms = weights.meta.get("license")
     # https://github.com/pytorch/vision#pre-trained-model-license
     stated = f"CC-BY-NC 4.0 ({terms})." if terms else f"torchvision states none for these weights. {IMAGENET_TERMS}"

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torchvision.models import get_model
 
 from trainables.config import Exif, ModelConfig
 from trainables.networks.backbones import constructor_arguments
 from trainables.networks.identity import architecture_of
+from trainables.vision import models
 
 _LINES = """\
 import json, pathlib, torch
@@ -82,11 +82,11 @@ def _published(architecture: str, arguments: dict[str, object]) -> nn.Module:
     """Build torchvision's network for its parts alone, without values where that is possible."""
     try:
         with torch.device("meta"):
-            made: nn.Module = get_model(architecture, weights=None, **arguments)
+            made: nn.Module = models.get_model(architecture, weights=None, **arguments)
     except RuntimeError:
         # MaxViT's constructor looks at values.
         with torch.random.fork_rng(devices=[]):
-            made = get_model(architecture, weights=None, **arguments)
+            made = models.get_model(architecture, weights=None, **arguments)
     return made
 
 

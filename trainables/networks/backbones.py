@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torchvision.models import get_model
 
 from trainables.config import ModelConfig
 from trainables.errors import InputError
@@ -23,6 +22,7 @@ from trainables.networks.identity import architecture_of, geometry_of, user_modu
 from trainables.networks.published import is_file_spec
 from trainables.networks.stages import last_stage, owns
 from trainables.networks.weights import fit, load_file
+from trainables.vision import models
 
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
 """Inception's and GoogLeNet's extra classifiers: in the published files, but no part of a fine-tuned network."""
@@ -110,7 +110,7 @@ def check(config: ModelConfig, data_dir: str | None) -> Network:
 def _published_model(architecture: str, config: ModelConfig) -> nn.Module:
     """Build the network as it was published, auxiliary classifiers included."""
     try:
-        model: nn.Module = get_model(architecture, weights=None, **constructor_arguments(architecture, config))
+        model: nn.Module = models.get_model(architecture, weights=None, **constructor_arguments(architecture, config))
     except (AssertionError, ValueError, RuntimeError) as error:
         raise _bad_size(config, error) from error
     # Faster for the five convolutional backbones of the paper, no slower for ViT and Swin (benchmarks/precision.py).

@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import logging
 import shutil
-import time
 import urllib.request
 import uuid
 import zipfile
@@ -14,12 +13,12 @@ from typing import BinaryIO
 from filelock import FileLock
 
 from trainables.errors import InputError
+from trainables.steps import LongWork
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30
 _CHUNK_BYTES = 1 << 20
-_PROGRESS_S = 5.0
 
 
 def fetch(url: str, destination: Path, sha256_prefix: str | None) -> Path:
@@ -96,14 +95,12 @@ def _download(url: str, partial: Path) -> None:
 
 
 def _copy(source: http.client.HTTPResponse, target: BinaryIO, expected: int, url: str) -> int:
-    received, reported_at = 0, time.monotonic()
+    received, work = 0, LongWork(logger, f"fetching {url}")
     while chunk := source.read(_CHUNK_BYTES):
         target.write(chunk)
         received += len(chunk)
-        if time.monotonic() - reported_at > _PROGRESS_S:
-            reported_at = time.monotonic()
-            share = f" ({100 * received // expected} %)" if expected else ""
-            logger.info("fetching %s: %d MB%s", url, received // 1_000_000, share)
+        share = f" ({100 * received // expected} %)" if expected else ""
+        work.at(received, expected, "fetching %s: %d MB%s", url, received // 1_000_000, share)
     return received
 
 

@@ -8,9 +8,7 @@ import logging
 import sys
 from pathlib import Path
 
-import torchvision
 from torch import nn
-from torchvision.models import list_models
 
 from trainables.config import PAPER_BACKBONES, Geometry, ModelConfig
 from trainables.errors import InputError
@@ -26,6 +24,7 @@ from trainables.networks.published import (
     named_geometry,
     scaled,
 )
+from trainables.vision import models
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ def architecture_of(backbone: str) -> str:
     architecture = known_architecture(backbone)
     if not architecture and ":" in backbone:
         return ""
-    known = list_models(module=torchvision.models)
+    known = models.list_models(module=models)
     if architecture in known:
         return architecture
     names = [*PAPER_BACKBONES, *(f"torchvision:{name}" for name in known)]

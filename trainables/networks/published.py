@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from torchvision.models import get_model_weights
 
 from trainables.config import PAPER_BACKBONES, Geometry, data_root
 from trainables.errors import InputError
 from trainables.networks.fetch import extract_member, fetch
 from trainables.networks.weights import is_safetensors
+from trainables.vision import models
 
 IMAGENET = Geometry(
     resize=256, crop=224, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
@@ -122,7 +122,7 @@ def find_weights(architecture: str, backbone: str, spec: str, data_dir: str | No
     name = SIMCLR_DEFAULT if backbone == "simclr" and spec == "default" else spec
     if name in PUBLISHED:
         return _published(PUBLISHED[name], architecture, data_dir)
-    names = get_model_weights(architecture).__members__ if architecture else {}
+    names = models.get_model_weights(architecture).__members__ if architecture else {}
     wanted = "DEFAULT" if name == "default" else name
     if wanted not in names:
         if Path(spec).is_file():
@@ -149,7 +149,7 @@ def named_geometry(architecture: str, name: str) -> Geometry:
     """
     if name in PUBLISHED:
         return PUBLISHED[name].geometry
-    names = get_model_weights(architecture).__members__ if architecture else {}
+    names = models.get_model_weights(architecture).__members__ if architecture else {}
     wanted = "DEFAULT" if name == "default" else name
     if wanted not in names:
         raise InputError(f"--geometry-of {name}: no such weights; known are {', '.join([*names, *PUBLISHED])}.")

@@ -9,11 +9,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file as load_safetensors
 from torch import Tensor, nn
-from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainables.errors import InputError
 from trainables.networks.checkpoint_reader import Checkpoint, read_checkpoint
 from trainables.networks.torch_records import WeightsFileError, described, entries, is_tensor, shown
+from trainables.vision import interpolate_embeddings
 
 StateDict = dict[str, Tensor]
 

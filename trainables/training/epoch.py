@@ -15,6 +15,7 @@ from trainables.data.transforms import augment, normalise
 from trainables.networks import freeze
 from trainables.networks.backbones import Network, build
 from trainables.networks.identity import geometry_of
+from trainables.training.adam import EagerAdam
 from trainables.training.device import Compute, choose, step_back
 
 EVALUATION_BATCH = 64
@@ -70,7 +71,7 @@ def new_learner(config: TrialConfig, classes: int) -> Learner:
     compute = choose(config.model.precision, config.machine.threads, network.model)
     network.model.to(compute.device)
     # Fused: 1.2 to 1.5 times the images per second of the plain one for ResNet-18 at 32 px on one CPU thread.
-    optimizer = torch.optim.Adam(freeze.trainable_parameters(network), lr=config.learning_rate, fused=True)
+    optimizer = EagerAdam(freeze.trainable_parameters(network), lr=config.learning_rate, fused=True)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.autocast is torch.float16)
     return Learner(
         config=config,

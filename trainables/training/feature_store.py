@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import logging
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,10 @@ from trainables.data.transforms import normalise
 from trainables.networks import freeze
 from trainables.networks.backbones import digest
 from trainables.networks.frozen_part import split
+from trainables.steps import LongWork
 from trainables.training.epoch import Examples, Learner, autocast, evaluation_batch, on_device
 
 logger = logging.getLogger(__name__)
-
-_PROGRESS_S = 5.0
 
 
 def applies(config: TrialConfig) -> bool:
@@ -76,15 +74,13 @@ def _name(learner: Learner, pixels: Examples) -> str:
 
 def _build(path: Path, shape: tuple[int, ...], learner: Learner, frozen: nn.Module, pixels: Examples) -> None:
     """Pass every image through what is frozen and write down what comes out."""
-    reported_at = time.monotonic()
+    work = LongWork(logger, "features")
     store = new_array(path, np.float32, shape)
     size = evaluation_batch(learner.config)
     for start in range(0, shape[0], size):
         indices = np.arange(start, min(start + size, shape[0]))
         store[indices] = _features(learner, frozen, pixels, indices).float().cpu().numpy()
-        if time.monotonic() - reported_at > _PROGRESS_S:
-            reported_at = time.monotonic()
-            logger.info("computed the features of %d of %d images", start, shape[0])
+        work.at(start, shape[0], "computed the features of %d of %d images", start, shape[0])
     store.flush()
 
 

@@ -1,7 +1,7 @@
 """A study is locked, then opened, then stamped, by whichever command writes it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,9 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Ledger]:
 
     monkeypatch.setattr(lifecycle, "_go", go)
     monkeypatch.setattr(lifecycle, "_running", go)
-    # These studies have no images.
+    # These studies have no images, and need no Ray.
     monkeypatch.setattr(lifecycle, "verify", lambda *_: None)
+    monkeypatch.setattr(lifecycle, "ray_ahead", lambda *_: nullcontext())
     return ledgers
 
 
@@ -218,7 +219,7 @@ def new_study() -> NewStudy:
 def test_what_fails_before_its_first_trial_leaves_nothing(
     error: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_opened: object) -> None:
+    def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(lifecycle, "_go", fail)
@@ -257,7 +258,7 @@ def test_a_study_that_existed_stays_when_its_next_run_fails(paths: StudyPaths, u
 def test_a_failure_while_another_study_has_trials_keeps_all_of_them(
     paths: StudyPaths, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(opened: Any) -> None:
+    def fail(opened: Any, *_: object) -> None:
         opened[0].ledger.ask()
         raise HpoError("no")
 
@@ -296,11 +297,12 @@ def test_time_that_is_up_is_said_with_the_command_that_continues(
     paths: StudyPaths, url: str, earlier: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     @contextmanager
-    def running(opened: Any, _command: str) -> Iterator[Any]:
+    def running(*_: Any) -> Iterator[Any]:
         yield [], None, Interruption("hpo resume study")
 
     earlier.ask()
     monkeypatch.setattr(lifecycle, "verify", lambda *_: None)
+    monkeypatch.setattr(lifecycle, "ray_ahead", lambda *_: nullcontext())
     monkeypatch.setattr(lifecycle, "_running", running)
     monkeypatch.setattr(lifecycle, "run_trials", lambda *_: {})
 

@@ -11,7 +11,7 @@ from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import Assignment
 from hpo.machines.checkpoints import CheckpointPlace
-from hpo.machines.placement import Node, Placement, place
+from hpo.machines.placement import Node, Placement, Slot, place
 from hpo.paths import StudyPaths
 from hpo.spec import RunOptions
 from hpo.tune.searcher import LedgerSearch
@@ -41,7 +41,7 @@ class Heard:
 
     def started(self, assignment: Assignment) -> None: ...
 
-    def epoch(self, number: int, result: EpochResult) -> None: ...
+    def epoch(self, number: int, result: EpochResult, slot: Slot) -> None: ...
 
     def restarted(self, number: int, reason: str) -> None: ...
 
@@ -76,7 +76,8 @@ def ledger(folder: Path) -> Ledger:
 
 
 def result(number: int, **changes: Any) -> dict[str, Any]:
-    rest = {"restarted": None, "micro_batch": None, "memory_gb": None, "host": "10.0.0.2", "device": "a card"}
+    rest: dict[str, Any] = {"restarted": None, "micro_batch": None, "memory_gb": None}
+    rest |= {"host": "10.0.0.2", "device": "a card", "card": "0"}
     return {**vars(epoch(number, number / 10, train_loss=1.0)), **rest, "epochs": 3, **changes}
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from hpo.ledger.records import State
 from hpo.views.summary import StudySummary
 from hpo.views.tables import final_lines, show_comparison, show_studies, show_study
+from hpo.views.time_left import TimeLeft
 from tests.makers import moved_trial
 
 
@@ -63,11 +64,14 @@ def test_the_last_lines_say_what_can_be_concluded() -> None:
     ]
 
 
+LEFT = TimeLeft(3700.0, 3000.0, 9000.0)
+
+
 @pytest.mark.parametrize("name", ["pets", "a-study-" * 12, "犬の研究" * 9])
 def test_names_stay_whole_on_a_narrow_screen(name: str) -> None:
     shown, compared = io.StringIO(), io.StringIO()
     states: dict[State, int] = {"COMPLETE": 12, "PRUNED": 30, "FAIL": 0, "RUNNING": 2}
-    one = StudySummary(name, "torchvision:efficientnet_v2_s", "imagefolder:/a/b/c", states, 50, 0.9312, 0.9, 3700.0)
+    one = StudySummary(name, "torchvision:efficientnet_v2_s", "imagefolder:/a/b/c", states, 50, 0.9312, 0.9, LEFT)
 
     show_studies([one], Console(file=shown, width=80))
     show_comparison([summary(name, 0.95, 0.93)], Console(file=compared, width=40))
