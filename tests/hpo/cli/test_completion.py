@@ -23,7 +23,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("name", "line"), EXAMPLES)
 def test_an_example_is_understood(name: str, line: str) -> None:
-    program, command, *words = shlex.split(line)
+    program, command, *words = shlex.split(line.rpartition("|")[2])
 
     assert (program, command) == ("hpo", name)
     COMMAND.commands[name].make_context(name, words)  # type: ignore[attr-defined]
