@@ -305,8 +305,8 @@ app.command(epilog=examples("hpo doctor", "hpo doctor --address auto --checkpoin
 app.command(
     epilog=examples(
         "hpo predict simclr-pets cat.jpg holiday/",
-        "hpo predict studies/simclr-pets/final holiday/ --format csv",
-        "find holiday -name '*.jpg' | hpo predict simclr-pets - --format json",
+        "hpo predict studies/simclr-pets/final cat.jpg --format csv",
+        "hpo predict simclr-pets holiday/ --format json",
     )
 )(predict)
 
