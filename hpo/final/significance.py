@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import bdtr
 from scipy.stats import binomtest
 
 from hpo.ledger.records import TrialRecord
@@ -44,7 +45,8 @@ def differ(right: np.ndarray, others: np.ndarray) -> float:
     only_one, only_other = int((right & ~others).sum()), int((~right & others).sum())
     if only_one == only_other:
         return 1.0
-    return float(binomtest(only_one, only_one + only_other).pvalue)
+    # What `binomtest` computes for a share of one half, in a hundredth of its time.
+    return min(1.0, 2 * float(bdtr(min(only_one, only_other), only_one + only_other, 0.5)))
 
 
 @dataclass(frozen=True)

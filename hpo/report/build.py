@@ -119,7 +119,7 @@ def _confused(source: StudySource) -> tuple[Section, list[Table]]:
         said.append(f"There are no example images: {reason}")
     examples = [
         Example(
-            f"{pair.true} taken for {pair.predicted}: {pair.count} of its images ({pair.share:.1%})",
+            f"{pair.true} taken for {pair.predicted}: {pair.count} of its images ({tables.percent(pair.share)})",
             tuple((name, pictures[name]) for name in pair.examples if name in pictures),
         )
         for pair in pairs

@@ -19,7 +19,7 @@ from hpo.views.style import BLUE, BROWN, INK, OCHRE, PALETTE, PURPLE, TEAL, VERM
 SEVERAL = (BLUE, VERMILION, TEAL, PURPLE, OCHRE, BROWN, INK)
 """Of studies that stand beside each other."""
 
-SIZE = (6.2, 4.1)
+SIZE = (5.4, 3.75)
 """Of a figure, in inches: two fit beside each other on a page, and one on a telephone with legible text."""
 WIDE = 9.6
 """Width of a figure that has a row of the page to itself, in inches."""

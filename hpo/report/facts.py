@@ -10,7 +10,7 @@ from hpo.final.significance import PairedTest, paired_tests, wilson_interval
 from hpo.ledger.records import TrialRecord, accuracy
 from hpo.paths import command
 from hpo.report.source import StudySource
-from hpo.report.tables import p_value, shown
+from hpo.report.tables import p_value, percent, shown
 from hpo.report.timeline import active_seconds, stretches
 from hpo.views.summary import duration
 
@@ -54,7 +54,7 @@ def asked(source: StudySource) -> list[tuple[str, str]]:
         ("backbone", f"{model.backbone}, weights {weights}, {model.head} head"),
         ("image size", f"{model.image_size} px" if model.image_size else "that of the weights"),
         ("augmentation", data.augment),
-        ("labels kept", f"{data.label_fraction:.0%}"),
+        ("labels kept", percent(data.label_fraction)),
         ("sampler", search.sampler),
         ("ASHA", asha),
         *((f"space: {name.replace('_', ' ')}", _range(described)) for name, described in _space(source).items()),

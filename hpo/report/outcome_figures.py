@@ -46,7 +46,7 @@ def time_drawing(source: StudySource, lanes: list[Lane]) -> Drawing:
         grid(axes, "x")
         figure.legend(
             handles=[Patch(color=STATES[state], label=state) for state in STATES if state in used],
-            loc="outside upper right",
+            loc="outside upper left",
             ncols=4,
         )
 

@@ -95,12 +95,21 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         script=Markup(script),
         script_sha256=digest,
         inline=Markup,
+        with_code=_with_code,
     )
 
 
 def _part(environment: Environment, name: str) -> str:
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
+
+
+def _with_code(sentence: str) -> Markup:
+    """Show what stands between backquotes as code."""
+    pieces = str(_printable(sentence)).split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(one) if index % 2 else one for index, one in enumerate(pieces)
+    )
 
 
 def _printable(value: object) -> object:

@@ -15,7 +15,7 @@ from hpo.ledger.records import TrialRecord, accuracy
 from hpo.report.drawing import SIZE, Drawing, draw
 from hpo.report.source import StudySource
 from hpo.report.tables import shown
-from hpo.views.search import scatter_states
+from hpo.views.search import point_size, scatter_states
 from hpo.views.style import BLUE, INK, PAPER, grid
 from search_spaces import ParamValue, SearchSpace
 
@@ -93,7 +93,7 @@ def _slices(varied: Sequence[Scale], scored: Sequence[TrialRecord]) -> Drawing:
     caption = "Each trial's accuracy by each parameter that varied; trials of one choice are spread a little sideways."
     names = ", ".join(scale.label for scale in varied)
     alt = f"Validation accuracy of {len(scored)} trials by {names}."
-    return draw("slices", "Slices", caption, alt, paint, (SIZE[0], SIZE[1] if rows == 1 else 5.4))
+    return draw("slices", "Slices", caption, alt, paint, (SIZE[0], SIZE[1] if rows == 1 else 5.0))
 
 
 def _importances(source: StudySource) -> Drawing:
@@ -179,8 +179,8 @@ def _contour(ordered: Sequence[Scale], records: Sequence[TrialRecord]) -> Drawin
             for scale in (across, up)
         ]
         axes.scatter(
-            columns[:, 0] + jitter[0], columns[:, 1] + jitter[1], c=values, s=34,
-            edgecolors=PAPER, linewidths=1, **colours,
+            columns[:, 0] + jitter[0], columns[:, 1] + jitter[1], c=values, s=point_size(34, len(scored)),
+            edgecolors=PAPER, linewidths=point_size(1, len(scored)), **colours,
         )  # fmt: skip
         parameter_axis(axes, across, "x")
         parameter_axis(axes, up, "y")

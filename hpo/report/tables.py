@@ -60,8 +60,8 @@ def share(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Show a share of time."""
-    return f"{value:.0%}"
+    """Show a share of something."""
+    return f"{value:.0%}".replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def p_value(value: float) -> str:

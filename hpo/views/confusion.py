@@ -106,7 +106,9 @@ def paint_matrix(axes: Axes, confusions: Confusions, label_pt: float, count_pt: 
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     for row, column, count in zip(rows, columns, counts, strict=True) if count_pt is not None else ():
-        axes.text(column, row, str(count), ha="center", va="center", color=INK, fontsize=count_pt)
+        text = axes.text(column, row, str(count), ha="center", va="center", color=INK, fontsize=count_pt)
+        # It lies within the axes: to measure hundreds of them would take longer than to draw them.
+        text.set_in_layout(False)
 
 
 def paint_pairs(axes: Axes, confusions: Confusions) -> None:

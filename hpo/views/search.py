@@ -15,6 +15,13 @@ _MOST_CURVES = 150
 """Learning curves that are drawn: more hide each other."""
 _MOST_POINTS = 100
 """Of one curve."""
+_FEW = 200
+"""Trials whose points leave each other room."""
+
+
+def point_size(of_few: float, trials: int) -> float:
+    """Return how large points of so many trials are, if those of few trials are `of_few` large."""
+    return of_few if trials <= _FEW else of_few / 3
 
 
 def scatter_states(axes: Axes, scored: Sequence[TrialRecord], places: Sequence[float]) -> None:
@@ -23,9 +30,12 @@ def scatter_states(axes: Axes, scored: Sequence[TrialRecord], places: Sequence[f
         points = [(x, accuracy(one)) for one, x in zip(scored, places, strict=True) if one.state == state]
         if points:
             marker, edge = MARKERS[state], {} if state == "PRUNED" else {"edgecolors": "none"}
-            arguments: dict[str, Any] = {"color": colour, "marker": marker, "label": state, **edge}
+            look: dict[str, Any] = {"color": colour, "marker": marker, "zorder": 3, **edge}
+            size, width = (point_size(full, len(scored)) for full in (30, 1.4))
             across, up = zip(*points, strict=True)
-            axes.scatter(across, up, s=30, linewidths=1.4, zorder=3, **arguments)
+            axes.scatter(across, up, s=size, linewidths=width, **look)
+            # For the legend, where points are never small.
+            axes.scatter([], [], s=30, linewidths=1.4, label=state, **look)
 
 
 def paint_history(

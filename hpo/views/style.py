@@ -54,6 +54,9 @@ _SETTINGS: Any = {
     "grid.color": GRID,
     "grid.linewidth": 0.8,
     "axes.formatter.useoffset": False,
+    # A browser's own font is a little larger than the one that was laid out.
+    "figure.constrained_layout.w_pad": 0.1,
+    "figure.constrained_layout.h_pad": 0.07,
 }
 
 
