@@ -1,9 +1,9 @@
 """Seconds from the command to its first line, to its first trial and to its first epoch in the ledger.
 
 ``python -m benchmarks.first_epoch [--runs 5] [--checkout DIR]``: `hpo run` as a user starts it, on scikit-learn's
-digits and a ResNet-18 at 32 px, of which either the head alone is trained or everything. Every study is new; what is
-stored once per machine is there, for the first run of each kind is not counted. The first epoch's own seconds are those
-that its trial reports. ``--checkout`` runs the code of another folder in the same way.
+digits: the head of a frozen SqueezeNet at 64 px, and all of a ResNet-18 at 32 px. Every study is new; what is stored once
+per machine is there, for the first run of each kind is not counted. The first epoch's own seconds are those that its
+trial reports; CPU seconds are those of all processes until then. ``--checkout`` runs the code of another folder.
 """
 
 import argparse
@@ -16,12 +16,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+import psutil
+
+from benchmarks.study import tree, write_weights
+
 ROOT = Path(__file__).parents[1]
 SPACE = "[parameters]\nlearning_rate = 1e-3\nbatch_size = 64\nepochs = 2\nfreeze_mode = '{}'\n"
+KINDS = {
+    "backbone": "--backbone torchvision:squeezenet1_1 --weights squeezenet.pth --image-size 64",
+    "none": "--backbone resnet18 --weights none --image-size 32",
+}
+"""Options by freeze mode."""
 LOOK_S = 0.02
 
 
@@ -37,6 +46,8 @@ class Start:
     """Until an epoch is in the ledger."""
     epoch: float
     """What that epoch took by itself."""
+    cpu: float
+    """CPU time of all its processes until the first epoch was there, which other programs disturb less."""
 
 
 def start(folder: Path, freeze_mode: str, checkout: Path, name: str) -> Start:
@@ -44,9 +55,8 @@ def start(folder: Path, freeze_mode: str, checkout: Path, name: str) -> Start:
     (folder / "space.toml").write_text(SPACE.format(freeze_mode), encoding="utf-8")
     database = folder / f"{name}.db"
     command = (
-        *("run", "--backbone", "resnet18", "--weights", "none", "--dataset", "digits", "--image-size", "32"),
-        *("--space", "space.toml", "--trials", "2", "--study", name, "--storage", f"sqlite:///{database}"),
-        "--no-retrain",
+        *("run", "--dataset", "digits", "--space", "space.toml", "--trials", "2", "--no-retrain", "--study", name),
+        *("--storage", f"sqlite:///{database}", *KINDS[freeze_mode].split()),
     )
     begun = time.perf_counter()
     process = subprocess.Popen(
@@ -61,8 +71,12 @@ def start(folder: Path, freeze_mode: str, checkout: Path, name: str) -> Start:
     process.stderr.readline()
     first_line = time.perf_counter() - begun
     first_trial = first_epoch = None
+    cpu: dict[int, float] = {}
     while first_epoch is None:
         time.sleep(LOOK_S)
+        for one in tree(process.pid):
+            with suppress(psutil.Error):
+                cpu[one.pid] = sum(one.cpu_times()[:2])
         if process.poll() is not None:
             raise RuntimeError(process.stderr.read())
         trials = list(_curves(database))
@@ -72,7 +86,7 @@ def start(folder: Path, freeze_mode: str, checkout: Path, name: str) -> Start:
             first_epoch = time.perf_counter() - begun
     epoch = min(curve[0]["seconds"] for curve in _curves(database) if curve)
     process.communicate()
-    return Start(first_line, first_trial or first_epoch, first_epoch, epoch)
+    return Start(first_line, first_trial or first_epoch, first_epoch, epoch, sum(cpu.values()))
 
 
 def _curves(database: Path) -> Iterator[list[dict[str, float]]]:
@@ -101,7 +115,8 @@ def main() -> None:
     names = [field.name.replace("_", " ") for field in fields(Start)]
     print(f"{'freeze mode':12}" + "".join(f"{name:>22}" for name in names))  # noqa: T201
     with tempfile.TemporaryDirectory() as scratch:
-        for freeze_mode in ("backbone", "none"):
+        write_weights(Path(scratch))
+        for freeze_mode in KINDS:
             starts = [
                 start(Path(scratch), freeze_mode, options.checkout.absolute(), f"{freeze_mode}-{run}")
                 for run in range(options.runs + 1)

@@ -26,6 +26,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from benchmarks.study import write_weights
 from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import Assignment
@@ -58,7 +59,7 @@ class Study:
     modes: str = MODES
 
 
-SQUEEZENET = "--backbone torchvision:squeezenet1_1 --weights none --head linear --image-size 48"
+SQUEEZENET = "--backbone torchvision:squeezenet1_1 --weights squeezenet.pth --head linear --image-size 48"
 STUDIES = {
     "digits, small network": Study(
         "--backbone tests.tiny_backbone:tiny --dataset digits --image-size 16 --trials 40", LONG
@@ -85,6 +86,7 @@ STUDIES = {
         "--backbone resnet18 --weights none --dataset fashion-mnist --image-size 32 --label-fraction 0.03"
         " --val-fraction 0.03 --trials 16 --seed 5",
         SHORT,
+        'freeze_mode = "none"\n',
     ),
 }
 
@@ -147,6 +149,7 @@ def run_one(name: str, file: Path) -> None:
     from hpo.studies import lifecycle
 
     study = STUDIES[name]
+    write_weights(Path())
     Path("space.toml").write_text(SPACE.format(**study.epochs) + study.modes, encoding="utf-8")
     sys.argv = ["hpo", "run", *study.options.split(), "--space", "space.toml", "--study", "recorded"]
     lifecycle.Progress = Recorder  # type: ignore[attr-defined, assignment] # it does what a Progress does

@@ -174,7 +174,7 @@ def _digits_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     scikit-learn is asked once per machine, and `path` keeps what it gives: to import it takes longer than many a trial.
     """
     names = ("pixels", "labels", "test")
-    with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path) as kept:
+    with suppress(OSError, EOFError, ValueError, KeyError, BadZipFile), path.open("rb") as file, np.load(file) as kept:
         return kept["pixels"], kept["labels"], kept["test"]
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -190,8 +190,8 @@ def _digits_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez(file, **dict(zip(names, arrays, strict=True)))
+        with partial.open("wb") as written:
+            np.savez(written, **dict(zip(names, arrays, strict=True)))
         partial.replace(path)
     return arrays
 

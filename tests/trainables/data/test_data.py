@@ -73,6 +73,23 @@ def test_digits_are_split_the_same_for_everyone() -> None:
     assert training.read(0).size == (8, 8)
 
 
+def test_digits_are_asked_of_scikit_learn_once_and_again_where_the_file_is_damaged(tmp_path: Path) -> None:
+    config, file = DataConfig(dataset="digits"), tmp_path / "digits" / "digits.npz"
+    first = training_images(config, str(tmp_path))
+    kept = file.read_bytes()
+    again = training_images(config, str(tmp_path))
+    file.write_bytes(kept[:1000])
+    mended = training_images(config, str(tmp_path))
+    file.write_bytes(b"")
+    filled = training_images(config, str(tmp_path))
+
+    for other in (again, mended, filled):
+        assert other.content_sha256 == first.content_sha256
+        assert all(np.array_equal(np.asarray(other.read(i)), np.asarray(first.read(i))) for i in range(50))
+    assert file.read_bytes() == kept
+    assert [path.name for path in file.parent.iterdir()] == ["digits.npz"]
+
+
 def idx(array: np.ndarray) -> bytes:
     """Fashion-MNIST's format: a magic number, the dimensions big-endian, the bytes."""
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
