@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.first_epoch [--runs 5] [--checkout DIR]``: `hpo run` as a user starts it, on scikit-learn's
 digits: the head of a frozen SqueezeNet at 64 px, and all of a ResNet-18 at 32 px. Every study is new; what is stored
-once per machine is there, for the first run of each kind is not counted. The first epoch's own seconds are those that its
-trial reports; CPU seconds are those of all processes until then. ``--checkout`` runs the code of another folder.
+once per machine is there, for the first run of each kind is not counted. The first epoch's own seconds are those that
+its trial reports; CPU seconds are those of all processes until then. ``--checkout`` runs the code of another folder.
 """
 
 import argparse
