@@ -20,6 +20,7 @@ freeze_mode = "none"
 """
 
 
+@pytest.mark.slow
 def test_a_study_whose_first_trials_all_fail_alike_stops_and_the_one_beside_it_ends(tmp_path: Path) -> None:
     shell = Shell(tmp_path, SHORT)
     broken, sound = "tiny-tests.failing_backbones:broken", "tiny-tests.tiny_backbone:tiny"

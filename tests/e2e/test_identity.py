@@ -109,6 +109,7 @@ def test_what_has_changed_is_not_retrained_and_what_was_restored_is_resumed(shel
     assert open_study(shell.url, "tiny").n_trials == 2
 
 
+@pytest.mark.slow
 def test_a_study_keeps_how_its_folder_was_read(tmp_path: Path, photographs: list[Path]) -> None:
     """Given validation, images on their side, a name that is not UTF-8, a copy: the same in its trials and retrain."""
     shell = Shell(tmp_path, SPACE)

@@ -30,6 +30,7 @@ def test_an_old_study_is_shown_and_exported(shell: Shell) -> None:
     assert (spec.data.dataset, spec.model.image_size, spec.search.sampler) == ("digits", 16, "tpe")
 
 
+@pytest.mark.slow
 def test_an_interrupted_old_study_continues_from_its_checkpoint(shell: Shell) -> None:
     before = shell.trials("interrupted")
     reached = len(before[0].intermediate_values)

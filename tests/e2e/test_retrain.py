@@ -35,6 +35,7 @@ def metrics(of: Shell) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_retrain_that_is_killed_continues_and_looks_once(tmp_path: Path) -> None:
     killed = shell(tmp_path, epochs=60)
     killed.hpo(*killed.asked("--no-retrain", trials=1))
