@@ -147,9 +147,12 @@ def _of_start(source: StudySource, best: TrialRecord) -> str:
 
 
 def tied(source: StudySource) -> list[Tied] | None:
-    """Return the trials within the validation noise of the best, the cheapest first; None: no predictions were kept."""
+    """Return the ended trials within the validation noise of the best, the cheapest first.
+
+    None where no predictions were kept.
+    """
     best = source.best
-    tests = paired_tests(best, source.records, source.splits.get("validation_labels", "")) if best is not None else None
+    tests = paired_tests(best, source.ended, source.splits.get("validation_labels", "")) if best is not None else None
     if best is None or tests is None:
         return None
     by_number = {one.number: one for one in source.records}
@@ -169,7 +172,7 @@ def conclusions(source: StudySource, rows: list[Tied] | None) -> list[str]:
             " images, as studies of hpo 0.1.0 did not."
         )
     else:
-        compared = sum(one.val_predictions is not None for one in source.records) - 1
+        compared = sum(one.val_predictions is not None for one in source.ended) - 1
         if len(rows) == 1:
             said.append(
                 f"Each of the {compared} other trials is worse than the best by more than chance."

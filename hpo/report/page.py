@@ -16,6 +16,7 @@ from hpo.report.tables import Table
 
 PAGE = "report.html"
 _FOLDERS = ("figures", "tables")
+_SPACES = "\n\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,6 @@ def _with_code(sentence: str) -> Markup:
 
 def _printable(value: object) -> object:
     """Show what cannot be printed, such as a control character in a file's name, as a replacement character."""
-    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+    if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in value)
+    return "".join(one if one.isprintable() or one in _SPACES else "\N{REPLACEMENT CHARACTER}" for one in value)

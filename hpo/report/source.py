@@ -41,6 +41,11 @@ class StudySource:
         return max(asked, key=accuracy, default=None)
 
     @property
+    def ended(self) -> list[TrialRecord]:
+        """The trials that do not run any more."""
+        return [one for one in self.records if one.state != "RUNNING"]
+
+    @property
     def states(self) -> dict[State, int]:
         """How many trials are in each state."""
         return count_states(self.records)
