@@ -59,7 +59,7 @@ class Study:
     modes: str = MODES
 
 
-SQUEEZENET = "--backbone torchvision:squeezenet1_1 --weights squeezenet.pth --head linear --image-size 48"
+SQUEEZENET = "--backbone torchvision:squeezenet1_1 --weights squeezenet.pth --head linear --image-size 32"
 STUDIES = {
     "digits, small network": Study(
         "--backbone tests.tiny_backbone:tiny --dataset digits --image-size 16 --trials 40", LONG
@@ -67,10 +67,10 @@ STUDIES = {
     "digits, small network, no ASHA": Study(
         "--backbone tests.tiny_backbone:tiny --dataset digits --image-size 16 --trials 20 --no-asha", LONG
     ),
-    "digits, SqueezeNet": Study(f"{SQUEEZENET} --dataset digits --trials 24", SHORT),
-    "digits, SqueezeNet, random": Study(f"{SQUEEZENET} --dataset digits --trials 24 --sampler random --seed 1", SHORT),
+    "digits, SqueezeNet": Study(f"{SQUEEZENET} --dataset digits --trials 16", SHORT),
+    "digits, SqueezeNet, random": Study(f"{SQUEEZENET} --dataset digits --trials 16 --sampler random --seed 1", SHORT),
     "digits, ResNet-18 fine-tuned": Study(
-        "--backbone resnet18 --weights none --dataset digits --image-size 32 --trials 12 --seed 2",
+        "--backbone resnet18 --weights none --dataset digits --image-size 32 --trials 8 --seed 2",
         SHORT,
         'freeze_mode = "none"\n',
     ),
@@ -80,11 +80,11 @@ STUDIES = {
         LONG,
     ),
     "Fashion-MNIST, SqueezeNet": Study(
-        f"{SQUEEZENET} --dataset fashion-mnist --label-fraction 0.03 --val-fraction 0.03 --trials 16 --seed 4", SHORT
+        f"{SQUEEZENET} --dataset fashion-mnist --label-fraction 0.03 --val-fraction 0.03 --trials 12 --seed 4", SHORT
     ),
     "Fashion-MNIST, ResNet-18": Study(
         "--backbone resnet18 --weights none --dataset fashion-mnist --image-size 32 --label-fraction 0.03"
-        " --val-fraction 0.03 --trials 16 --seed 5",
+        " --val-fraction 0.03 --trials 8 --seed 5",
         SHORT,
         'freeze_mode = "none"\n',
     ),

@@ -17,6 +17,7 @@ from hpo.views.time_left import (
     Plan,
     TimeLeft,
     TrialPace,
+    closing,
     pace_of,
     retrain_left,
     retrain_ratio,
@@ -42,12 +43,15 @@ class _Running:
     start_s: float | None = None
     ends: list[float] = field(default_factory=list)
     """When each epoch of this run was reported."""
+    own_s: float = 0.0
+    """Seconds that these epochs took by themselves."""
 
     def pace(self, state: str, now: float) -> TrialPace:
         params = self.assignment.params
-        epoch_s = None
+        epoch_s = own_s = None
         if self.last is not None:
             later = len(self.ends) - 1
+            own_s = self.own_s / len(self.ends)
             epoch_s = (self.ends[-1] - self.ends[0]) / later if later else self.last.seconds
         done = self.last.epoch if self.last else self.assignment.reported
         return TrialPace(
@@ -56,6 +60,7 @@ class _Running:
             done=done,
             state=state,
             epoch_s=epoch_s,
+            own_s=own_s,
             start_s=self.start_s,
             is_first=self.is_first,
             waited_s=now - (self.ends[-1] if self.ends else self.begun_at),
@@ -107,6 +112,7 @@ class Progress:
         self._is_active = False
         self._is_fresh = True
         self._slots = 1
+        self._shares_cpus = False
         self._begun_at = clock()
         self._changed_at = self._begun_at
         self._retrain: Retrain | None = None
@@ -135,7 +141,9 @@ class Progress:
         if not row.ends:
             row.start_s = max(0.0, now - row.begun_at - result.seconds)
         row.ends.append(now)
+        row.own_s += result.seconds
         row.last, row.slot = result, slot
+        self._shares_cpus = slot.card is None
         if row.best is None or result.val_accuracy > row.best.val_accuracy:
             row.best = result
 
@@ -179,7 +187,8 @@ class Progress:
 
     def _estimated(self, now: float) -> TimeLeft | None:
         if self._retrain is not None:
-            return retrain_left(self._retrain_ends, self._retrain.epochs - self._retrain.epoch, now)
+            left = self._retrain.epochs - self._retrain.epoch
+            return retrain_left(self._retrain_ends, left, now, closing(list(self._paces.values())))
         running = dict(self._running)
         to_come = max(0, self._target - sum(self._counts.values()) - len(running))
         # Another study runs before this one, or all is done; else its next trial, or its retrain, is being started.
@@ -194,6 +203,7 @@ class Progress:
             reduction_factor=self._reduction_factor,
             retrained=best if self._retrains else None,
             retrain_ratio=self._ratio,
+            shares_cpus=self._shares_cpus,
             idle_s=0.0 if running else now - self._changed_at,
         )
         return time_left([paces[number] for number in sorted(paces)], plan)

@@ -56,6 +56,7 @@ def _time_left(ledger: Ledger, records: list[TrialRecord]) -> TimeLeft | None:
         reduction_factor=search.reduction_factor,
         retrained=best_pace(records) if options.retrain else None,
         retrain_ratio=retrain_ratio(splits.get("train", 0), splits.get("validation", 0)),
+        shares_cpus=any(str(record.device).startswith("cpu ") for record in records),
     )
     return time_left([pace_of(record) for record in records], plan)
 

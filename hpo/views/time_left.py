@@ -7,6 +7,7 @@ and how far it can be off.
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,15 @@ _SPREAD = 0.1
 """How much an epoch differs from the next, by its seconds, where only one is known."""
 _NINE_IN_TEN = 1.28
 """Standard deviations of a normal variable."""
+_PACE_DEVIATION = 0.15
+"""How much a machine's pace changes from what was seen to what is to come: the standard deviation of its logarithm."""
+_OPENING, _CLOSING = 0.4, 0.3
+"""What a study takes between its last trial and the retrain's first epoch, and after its last epoch, by what the first
+trials took before theirs: all of it waits for files and for Ray. In four recorded studies 0.21 to 0.62 and 0.23 to 0.41
+(``python -m benchmarks.time_left``)."""
+_ALONE = 0.6
+"""Seconds of a retrain's epoch, when nothing else trains on the CPUs, by what it would take beside other trials: in the
+same studies, of two trials at a time on two CPUs, 0.47 to 0.82."""
 _VALIDATION_COST = 1 / 3
 """What an image costs in validation, by its cost in training: no backward pass."""
 
@@ -49,7 +59,10 @@ class TrialPace:
     state: str
     """Optuna's."""
     epoch_s: float | None = None
-    """Seconds of one of its epochs, on average; None before the first."""
+    """Seconds from one of its epochs to the next, on average; None before the first."""
+    own_s: float | None = None
+    """Seconds that an epoch takes by itself, on average; None: as `epoch_s`. A trial's reports go through Ray Tune, a
+    retrain's do not."""
     start_s: float | None = None
     """Seconds until its first epoch began; None: not known."""
     is_first: bool = False
@@ -72,7 +85,9 @@ class Plan:
     retrained: TrialPace | None = None
     """The trial that would be retrained, as it is now; None: none will be."""
     retrain_ratio: float = 1.0
-    """Seconds of one of a retrain's epochs by those of its trial."""
+    """Seconds of one of a retrain's epochs by those of its trial, if both ran beside as many others."""
+    shares_cpus: bool = False
+    """Whether trials that run at a time train on the same CPUs."""
     idle_s: float = 0.0
     """Where no trial runs: seconds since the last one ended."""
 
@@ -112,25 +127,30 @@ def time_left(trials: Sequence[TrialPace], plan: Plan) -> TimeLeft | None:
     total = free.max(axis=1)
     if plan.retrained is not None:
         total += _retrain(plan, len(trials), chosen, kinds, generator)
-    total = np.maximum(total - plan.idle_s, 0.0)
+    total += closing(trials)
+    total = np.maximum(total * np.exp(_PACE_DEVIATION * _normal_quantiles(generator)) - plan.idle_s, 0.0)
     low, middle, high = np.quantile(total, (0.1, 0.5, 0.9))
     return TimeLeft(float(middle), float(low), float(high))
 
 
-def retrain_left(ends: Sequence[float], left: int, now: float) -> TimeLeft | None:
-    """Return how long a retrain takes that has `left` epochs to go; None: it has none.
+def closing(trials: Sequence[TrialPace]) -> float:
+    """Return the seconds that a study takes after its last epoch, of a trial or of the retrain."""
+    return _CLOSING * max((trial.start_s for trial in trials if trial.start_s is not None), default=0.0)
+
+
+def retrain_left(ends: Sequence[float], left: int, now: float, closing_s: float = 0.0) -> TimeLeft:
+    """Return how long a study takes whose retrain has `left` epochs to go.
 
     Args:
         ends: When each epoch ended, in seconds, after when the first began.
         left: Epochs.
         now: In seconds.
+        closing_s: What it takes after the last epoch.
     """
-    if not left:
-        return None
     seconds = np.diff(ends)
     mean = float(seconds.mean())
     deviation = float(seconds.std(ddof=1)) if len(seconds) > 1 else _SPREAD * mean
-    middle = max(mean * left - (now - ends[-1]), 0.0)
+    middle = max(mean * left + closing_s - (now - ends[-1]), 0.0)
     # Epochs differ by chance, and their mean is known from so many.
     within = _NINE_IN_TEN * deviation * math.sqrt(left + left**2 / len(seconds))
     return TimeLeft(middle, max(middle - within, 0.0), middle + within)
@@ -181,6 +201,7 @@ class _Kinds:
     """Index into `modes`."""
     epochs: Ints
     epoch_s: Floats
+    own_s: Floats
     start_s: float
     """Of any of them that is not the first in its process: the median."""
     first_start_s: float
@@ -202,10 +223,18 @@ class _Kinds:
             np.array([modes.index(trial.mode) for trial in trials], np.int64),
             epochs,
             np.array([usual[t.mode] if t.epoch_s is None else t.epoch_s for t in trials], np.float64),
+            np.array([t.own_s or t.epoch_s or usual[t.mode] for t in trials], np.float64),
             float(np.median(starts)) if starts else 0.0,
             max(firsts, default=0.0),
             np.minimum(np.array([*rungs, np.iinfo(np.int64).max], np.int64), epochs[:, None]),
         )
+
+
+def _normal_quantiles(generator: np.random.Generator) -> Floats:
+    """Return (SIMULATIONS,): normal values that lie as such values do, and have no mean, in random order."""
+    shares = (np.arange(SIMULATIONS) + 0.5) / SIMULATIONS
+    values = [statistics.NormalDist().inv_cdf(float(share)) for share in shares]
+    return np.asarray(generator.permutation(values))
 
 
 def _survival(trials: Sequence[TrialPace], plan: Plan, modes: Sequence[str], generator: np.random.Generator) -> Floats:
@@ -306,6 +335,7 @@ def _retrain(plan: Plan, drawn: int, chosen: Floats, kinds: _Kinds, generator: n
     edges = np.cumsum(chosen, axis=1)
     edges[:, -1] = 1.0
     another = np.array([np.searchsorted(row, generator.random(), side="right") for row in edges])
-    there = (kinds.epochs * kinds.epoch_s)[another]
-    seconds = np.where(stays, best.epochs * (best.epoch_s or 0.0), there)
-    return np.asarray(seconds * plan.retrain_ratio + kinds.first_start_s)
+    there = (kinds.epochs * kinds.own_s)[another]
+    seconds = np.where(stays, best.epochs * (best.own_s or best.epoch_s or 0.0), there)
+    alone = _ALONE if plan.shares_cpus and plan.slots > 1 else 1.0
+    return np.asarray(seconds * plan.retrain_ratio * alone + _OPENING * kinds.first_start_s)

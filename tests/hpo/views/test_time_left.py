@@ -117,15 +117,16 @@ def test_more_trials_to_come_take_no_less_time_and_more_slots_no_more(trials: li
     assert wider.seconds <= left.seconds * 1.1
 
 
-def test_trials_that_are_all_alike_leave_no_doubt() -> None:
+def test_trials_that_are_all_alike_leave_no_doubt_but_about_the_pace() -> None:
     ended = TrialPace("none", epochs=5, done=5, state="COMPLETE", epoch_s=2.0, start_s=1.0)
     begun = dataclasses.replace(ended, done=2, state="RUNNING", waited_s=0.5)
 
     left = time_left([ended, ended, begun, begun], Plan(to_come=4, slots=2))
 
-    # Three epochs but half a second, then two trials of eleven seconds in each slot.
+    # Three epochs but half a second, then two trials of eleven seconds in each slot, and the end.
+    seconds = 5.5 + 22 + 0.3
     assert left is not None
-    assert [left.low, left.seconds, left.high] == pytest.approx([27.5] * 3)
+    assert [left.low, left.seconds, left.high] == pytest.approx([0.825 * seconds, seconds, 1.212 * seconds], rel=0.01)
 
 
 def test_one_running_trial_is_not_divided_by_the_slots() -> None:
@@ -135,7 +136,7 @@ def test_one_running_trial_is_not_divided_by_the_slots() -> None:
     left = time_left([*[ended] * 9, begun], Plan(to_come=0, slots=2))
 
     assert left is not None
-    assert left.seconds == pytest.approx(18.0)
+    assert left.seconds == pytest.approx(18.0, rel=0.01)
 
 
 def test_the_retrain_is_part_of_the_time_left() -> None:
@@ -144,7 +145,7 @@ def test_the_retrain_is_part_of_the_time_left() -> None:
     left = time_left([ended] * 3, Plan(to_come=0, slots=2, retrained=ended, retrain_ratio=1.5, idle_s=1.0))
 
     assert left is not None
-    assert left.seconds == pytest.approx(5 * 2 * 1.5 + 4 - 1)
+    assert left.seconds == pytest.approx(5 * 2 * 1.5 + (0.4 + 0.3) * 4 - 1, rel=0.01)
 
 
 def test_what_asha_stops_is_learned_for_each_freeze_mode() -> None:
@@ -167,7 +168,7 @@ def test_a_freeze_mode_without_an_epoch_is_taken_for_what_the_others_are() -> No
     left = time_left([ended, ended, new], Plan(to_come=0, slots=1))
 
     assert left is not None
-    assert left.seconds == pytest.approx(10.0)
+    assert left.seconds == pytest.approx(10.0, rel=0.01)
 
 
 def test_the_longest_of_many_trials_are_estimated_in_no_time() -> None:
@@ -176,7 +177,7 @@ def test_the_longest_of_many_trials_are_estimated_in_no_time() -> None:
     left = time_left([ended], Plan(to_come=100_000, slots=4))
 
     assert left is not None
-    assert left.seconds == pytest.approx(100_000 * 10 / 4, rel=1e-3)
+    assert left.seconds == pytest.approx(100_000 * 10 / 4, rel=0.01)
 
 
 def test_rungs_are_those_of_rays_asha() -> None:
@@ -196,9 +197,8 @@ def test_rungs_are_those_of_rays_asha() -> None:
 
 def test_a_retrain_of_epochs_that_are_alike_leaves_no_doubt() -> None:
     assert retrain_left([0.0, 2.0, 4.0, 6.0], 3, 7.0) == TimeLeft(5.0, 5.0, 5.0)
-    assert retrain_left([0.0, 2.0], 0, 3.0) is None
+    assert retrain_left([0.0, 2.0], 0, 3.0, closing_s=5.0).seconds == 4.0
     one = retrain_left([0.0, 2.0], 4, 2.0)
-    assert one is not None
     assert one.low < one.seconds == 8.0 < one.high
 
 
