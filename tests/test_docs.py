@@ -5,8 +5,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("studies/*.md"))]
@@ -69,3 +72,40 @@ def test_the_code_of_everyday_tasks_is_python_in_one_format() -> None:
 
         assert done.stdout == block
     assert len(blocks) > 20
+
+
+NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
+
+
+def shown(notebook: Any) -> list[Any]:
+    """Return the outputs of a notebook's cells, in order."""
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def assert_study_is_shown(notebook: Any) -> None:
+    results = [output["data"] for output in shown(notebook) if output.output_type in ("execute_result", "display_data")]
+    assert any("image/png" in data for data in results)
+    assert any("'held-out test accuracy 0." in data["text/plain"] for data in results)
+    assert any("text/html" in data and "best_val_accuracy" in data["text/html"] for data in results)
+    assert results[-1]["text/plain"] == "True"
+    assert not [output for output in shown(notebook) if output.output_type in ("error", "stream")]
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("HPO_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbformat.write(notebook, tmp_path / NOTEBOOK.name)
+
+    assert_study_is_shown(notebook)
+
+
+def test_the_notebook_is_kept_with_its_outputs_and_no_path_of_a_machine() -> None:
+    text = NOTEBOOK.read_text(encoding="utf-8")
+
+    assert_study_is_shown(nbformat.reads(text, as_version=4))
+    assert len(text) < 150_000
+    assert not re.search(r"/(tmp|home|root|work|Users)/", text)
