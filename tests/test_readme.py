@@ -16,16 +16,20 @@ import torch
 from torchvision.models import get_model
 
 import search_spaces
+from hpo.paths import study_names
 from trainables.networks.published import PUBLISHED, SIMCLR_DEFAULT
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("$ ")
-]
+
+
+def commands_of(page: str) -> list[str]:
+    """Return what a page's terminal blocks type."""
+    blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+COMMANDS = commands_of(README)
 SMALL = "[parameters]\nlearning_rate = 1e-3\nbatch_size = 8\nepochs = 1\nfreeze_mode = 'backbone'\n"
 
 
@@ -105,10 +109,10 @@ def test_the_studys_commands_run_in_the_readmes_order(folder: Path) -> None:
     assert not (folder / "studies" / "demo").exists()
 
 
-def watch_dashboard(folder: Path) -> None:
+def watch_dashboard(folder: Path, study: str = "demo") -> None:
     """Start the README's dashboard command on another port and ask it for its studies."""
     process = subprocess.Popen(
-        ["hpo", "dashboard", "demo", "--port", "18080"],
+        ["hpo", "dashboard", study, "--port", "18080"],
         cwd=folder,
         env=environment(folder),
         stderr=subprocess.PIPE,
@@ -123,7 +127,7 @@ def watch_dashboard(folder: Path) -> None:
                 answer = urllib.request.urlopen("http://127.0.0.1:18080/api/studies", timeout=5).read().decode()
             except OSError:
                 time.sleep(0.3)
-        assert '"study_name":"demo"' in answer.replace(": ", ":")
+        assert f'"study_name":"{study}"' in answer.replace(": ", ":")
     finally:
         process.terminate()
         process.wait(20)
@@ -146,6 +150,47 @@ def test_the_first_study_of_the_readme_runs_on_pets_and_its_model_predicts(
     said = run(folder, then).splitlines()
     assert [line.partition(": ")[0] for line in said] == ["cat.jpg", "holiday/1.jpg"]
     assert all(line.split()[1] in ("Abyssinian", "Pug", "pug") for line in said)
+
+
+def test_the_commands_of_everyday_tasks_run(tmp_path: Path, photo_folder: Path) -> None:
+    for file in photo_folder.glob("*/*.jpg"):
+        part = photo_folder / ("train", "train", "val", "test")[int(file.stem) // 2] / file.parent.name
+        part.mkdir(parents=True, exist_ok=True)
+        file.rename(part / file.name)
+    for folder in ("china", "flower"):
+        (photo_folder / folder).rmdir()
+    (tmp_path / "small.toml").write_text(SMALL, encoding="utf-8")
+    tiny, tinier = names = ["tests.tiny_backbone:tiny", "tests.tiny_backbone:tinier"]
+    studies = study_names(names, f"imagefolder:{photo_folder}", None)
+    smaller = {
+        "--backbone resnet50 --backbone vit --backbone swin": f"--backbone {tiny} --backbone {tinier}",
+        "--backbone resnet50": f"--backbone {tiny}",
+        "--trials 20": "--trials 1 --image-size 16 --space small.toml",
+        "resnet50-photos": studies[tiny],
+    }
+    printed, elsewhere = {}, []
+    page = (ROOT / "docs" / "everyday.md").read_text(encoding="utf-8")
+    for command in (line for line in commands_of(page) if line.startswith("hpo ")):
+        scaled = command
+        for asked, small in smaller.items():
+            scaled = scaled.replace(asked, small)
+        if command.startswith("hpo dashboard"):
+            watch_dashboard(tmp_path, studies[tiny])
+        elif "cluster" in command or "--address" in command:
+            elsewhere.append(command)
+        else:
+            printed[command.split()[1], command.count("--backbone")] = run(tmp_path, scaled)
+
+    # The slow tests: the first and the last are below, of the README; the second is tests/e2e/test_two_hosts.py.
+    assert [command.split()[1:3] for command in elsewhere] == [
+        ["cluster", "head"],
+        ["cluster", "join"],
+        ["run", "--backbone"],
+    ]
+    assert "held-out test accuracy" in printed["run", 1]
+    assert all(name in printed["run", 3] for name in names)
+    assert f"study {studies[tiny]}: 1 COMPLETE" in printed["resume", 0]
+    assert search_spaces.load(tmp_path / "best.toml", search_spaces.builtin("resnet18", "default")).enqueue
 
 
 @pytest.mark.slow
