@@ -31,7 +31,7 @@ KINDS = {
     "none": "--backbone resnet18 --weights none --image-size 32",
 }
 """Options by freeze mode."""
-LOOK_S = 0.02
+LOOK_S = 0.1
 
 
 @dataclass(frozen=True)

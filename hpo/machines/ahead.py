@@ -1,27 +1,23 @@
 """Ray on this machine, started while its command looks at the images: both take seconds, and mostly wait."""
 
-import importlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Event, Thread
-from typing import Any
 
 import ray
+from joblib import cpu_count
 
-from hpo.errors import UsageError
-from hpo.machines.placement import place
-from hpo.machines.session import nodes, start_here
+from hpo.machines.gpus import cards
+from hpo.machines.session import start_here
 from hpo.spec import RunOptions
 
 
 class RayAhead:
-    """A Ray that is being started, and its processes that import what trials need."""
+    """A Ray that is being started."""
 
-    def __init__(self, options: RunOptions, modules: Sequence[str]) -> None:
-        self._options = options
+    def __init__(self, modules: Sequence[str]) -> None:
         self._modules = modules
-        self._warm: list[Any] = []
         self._started: Future[None] = Future()
         self._over = Event()
         self._thread = Thread(target=self._run)
@@ -35,12 +31,6 @@ class RayAhead:
         """
         self._started.result()
 
-    def wait_for_processes(self) -> None:
-        """Wait until its processes have imported what trials need: a trial would be started in another one."""
-        if self._warm:
-            ray.wait(self._warm, num_returns=len(self._warm))
-            self._warm.clear()
-
     def end(self) -> None:
         """End Ray; where it is half started, once it is up, since it could not be ended before."""
         wait([self._started])
@@ -50,20 +40,12 @@ class RayAhead:
 
     def _run(self) -> None:
         try:
-            self._start()
+            start_here(self._modules)
             self._started.set_result(None)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self._started.set_exception(error)
         # Linux ends Ray's processes with the thread that started them (PR_SET_PDEATHSIG).
         self._over.wait()
-
-    def _start(self) -> None:
-        start_here()
-        # What cannot be placed is said when the studies are.
-        with suppress(UsageError):
-            task = ray.remote(num_cpus=0)(_import)
-            count = place(self._options, nodes()).concurrency
-            self._warm = [task.remote(tuple(self._modules)) for _ in range(count)]
 
 
 @contextmanager
@@ -72,18 +54,22 @@ def ray_ahead(options: RunOptions, modules: Sequence[str]) -> Iterator[RayAhead 
 
     Args:
         options: How the study is to be run.
-        modules: What as many processes as trials run at a time import.
+        modules: What a trial's process imports, which is done in advance where most of Ray's processes run trials: it
+            keeps one in waiting for each CPU, and 300 MB in it, which one card's trials would not need so often.
     """
     if options.address != "local":
         yield None
         return
-    ahead = RayAhead(options, modules)
+    ahead = RayAhead(modules if 2 * _trials_at_a_time(options) >= cpu_count() else ())
     try:
         yield ahead
     finally:
         ahead.end()
 
 
-def _import(modules: tuple[str, ...]) -> None:
-    for name in modules:
-        importlib.import_module(name)
+def _trials_at_a_time(options: RunOptions) -> int:
+    """Return how many trials run at a time on this machine's CPUs; where it has cards, none."""
+    if cards():
+        return 0
+    at_most = int(cpu_count() / (options.cpus_per_trial or 1))
+    return min(at_most, options.concurrency or at_most)

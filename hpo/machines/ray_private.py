@@ -3,6 +3,9 @@
 Written for Ray 2.60. Ray is imported by the functions, since it reads its environment when it is imported.
 """
 
+import functools
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +41,29 @@ def listen_on_loopback_alone(alone: bool) -> None:
     from ray._private import ray_constants
 
     ray_constants.ENABLE_RAY_CLUSTER = not alone
+
+
+def import_in_advance(modules: Sequence[str]) -> None:
+    """Let the processes that a Ray to be started here keeps in waiting import `modules`, and run Tune's trials.
+
+    Tune names environment variables for its trials, for which Ray starts processes anew. On one machine its processes
+    have this one's variables anyway; on others they would not, hence without modules Tune names them again.
+    """
+    from ray.tune.execution import class_cache
+
+    defaults, passed_on = _tunes_variables()
+    os.environ["RAY_preload_python_modules"] = ",".join(modules)  # noqa: SIM112 - Ray spells it so
+    os.environ |= defaults if modules else {}
+    class_cache.DEFAULT_ENV_VARS = {} if modules else defaults
+    class_cache.ENV_VARS_TO_PROPAGATE = set() if modules else passed_on
+
+
+@functools.cache
+def _tunes_variables() -> tuple[dict[str, str], set[str]]:
+    """Return what Tune sets for its trials, and the names of what it passes on, as it came."""
+    from ray.tune.execution import class_cache
+
+    return class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
 
 
 def show_token() -> None:

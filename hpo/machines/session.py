@@ -17,7 +17,7 @@ from hpo.machines.connection import check_answers, is_loopback, resolve, why_ref
 from hpo.machines.gpus import cards, name_of
 from hpo.machines.placement import VRAM, Node, as_node, registered
 from hpo.machines.processes import live_nodes
-from hpo.machines.ray_private import import_paths, listen_on_loopback_alone, show_token
+from hpo.machines.ray_private import import_in_advance, import_paths, listen_on_loopback_alone, show_token
 from hpo.machines.ray_start import ray_folder, why_not_started
 from hpo.machines.tokens import guard_token, read_token
 
@@ -50,6 +50,7 @@ def ray_session(address: str, modules: Sequence[Path] = (), begun: Callable[[], 
             (begun or start_here)()
         else:
             _prepare()
+            import_in_advance(())
             address = _join(address, modules)
         signal.signal(signal.SIGTERM, handler)
         yield address
@@ -57,13 +58,14 @@ def ray_session(address: str, modules: Sequence[Path] = (), begun: Callable[[], 
         ray.shutdown()
 
 
-def start_here() -> None:
-    """Start Ray for this machine alone, in whichever thread.
+def start_here(modules: Sequence[str] = ()) -> None:
+    """Start Ray for this machine alone, in whichever thread; its processes import `modules` before they are needed.
 
     Raises:
         HpoError: It does not start.
     """
     _prepare()
+    import_in_advance(modules)
     for cluster in sorted({place.cluster for place in live_nodes()}):
         logger.warning("the cluster at %s runs on this machine, too; --address auto uses it", cluster)
     listen_on_loopback_alone(True)

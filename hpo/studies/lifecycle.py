@@ -249,9 +249,6 @@ def _running(
         if options.address != "local" or placement.cards_gb:
             screen.doing(f"making {len(found)} node{'s' if len(found) > 1 else ''} ready")
         ready = make_ready(opened, placement)
-        if ahead:
-            screen.doing("starting the processes of trials")
-            ahead.wait_for_processes()
         with _continued_by(command, opened):
             shown = [Progress(screen, one.ledger, one.options, alone=len(opened) == 1) for one in opened]
             for one in shown:

@@ -23,7 +23,6 @@ options = RunOptions(trials=1, concurrency=1)
 with ray_ahead(options, ("this", "hpo.addresses")) as ahead:
     with ray_session("local", begun=ahead.wait) as address:
         assert address == "local" and ray.is_initialized()
-        ahead.wait_for_processes()
         # It outlives the thread's work: Linux would end it with the thread that started it.
         for _ in range(3):
             assert len(nodes()) == 1
