@@ -91,6 +91,7 @@ def assert_study_is_shown(notebook: Any) -> None:
     assert not [output for output in shown(notebook) if output.output_type in ("error", "stream")]
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("HPO_DATA_DIR", str(tmp_path / "data"))

@@ -152,6 +152,7 @@ def test_the_first_study_of_the_readme_runs_on_pets_and_its_model_predicts(
     assert all(line.split()[1] in ("Abyssinian", "Pug", "pug") for line in said)
 
 
+@pytest.mark.slow
 def test_the_commands_of_everyday_tasks_run(tmp_path: Path, photo_folder: Path) -> None:
     for file in photo_folder.glob("*/*.jpg"):
         part = photo_folder / ("train", "train", "val", "test")[int(file.stem) // 2] / file.parent.name
