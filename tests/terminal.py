@@ -22,13 +22,15 @@ class Terminal:
         self.raw = ""
         self.seen: list[str] = []
         """What was on the screen, each time that something was written."""
+        settings = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", **(environment or {})}
         # They would count for more than the terminal's own size, and packages set them in the process of the tests.
-        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        for name in ("COLUMNS", "LINES"):
+            settings.pop(name, None)
         self._process = pexpect.spawn(
             command[0],
             list(command[1:]),
             cwd=str(folder),
-            env={**inherited, "TERM": "xterm-256color", "LANG": "C.UTF-8", **(environment or {})},
+            env=settings,
             dimensions=(lines, columns),
             encoding="utf-8",
             timeout=None,
