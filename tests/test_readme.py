@@ -130,7 +130,7 @@ def watch_dashboard(folder: Path, study: str = "demo") -> None:
         assert f'"study_name":"{study}"' in answer.replace(": ", ":")
     finally:
         process.terminate()
-        process.wait(20)
+        process.communicate(timeout=20)
 
 
 def test_the_first_study_of_the_readme_runs_on_pets_and_its_model_predicts(

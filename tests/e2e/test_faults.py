@@ -85,6 +85,7 @@ def test_a_batch_that_does_not_fit_is_split_and_the_size_remembered(faulty: tupl
     assert "held-out test accuracy" in out
 
 
+@pytest.mark.slow
 def test_a_disk_that_goes_away_counts_against_no_trial(tmp_path: Path) -> None:
     shell = Shell(tmp_path, SHORT)
     mark = tmp_path / "data" / "unplugged"
