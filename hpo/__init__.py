@@ -20,10 +20,11 @@ Run a study, look at what it found, and use its model:
 same functions: what one starts, the other resumes.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# Without typing, whose import takes as long as Python's own start.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from hpo.api.options import DataOptions, Location, MachineOptions, ModelOptions, SearchOptions
     from hpo.api.running import run
     from hpo.api.study import Study, compare, list_studies, open_study
@@ -58,8 +59,10 @@ _MODULES = {
 """What is imported when it is first used: every process of a study imports this package."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import what is asked for."""
+    import importlib
+
     for module, names in _MODULES.items():
         if name in names:
             return getattr(importlib.import_module(module), name)

@@ -3,11 +3,14 @@
 import os
 import signal
 import sys
-from pathlib import Path
-from typing import NoReturn
+
+# Without typing, whose import takes as long as Python's own start.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """Run the command line; whenever Ctrl-C or SIGTERM comes, exit with 130 and no traceback."""
     _open_what_is_closed()
     # Nothing was begun yet; in the middle of an import a KeyboardInterrupt may become any other error.
@@ -43,6 +46,8 @@ def _open_what_is_closed() -> None:
 
 
 if __name__ == "__main__":
+    from pathlib import Path
+
     # ``python -m`` looks in the working directory first, where any folder may bear the name of a package.
     if not sys.flags.safe_path and Path(sys.path[0]) != Path(__file__).parents[1]:
         del sys.path[0]
