@@ -25,6 +25,7 @@ LAYERS = (
     {"trainables/inference"},
     {"trainables/training"},
     {"trainables/networks", "trainables/data"},
+    {"trainables/checkpoints"},
     {"trainables", "search_spaces"},
 )
 """The rooms, from the top. A room imports rooms of lower layers: never back, and never sideways."""

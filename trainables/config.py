@@ -55,6 +55,12 @@ class Geometry:
     std: tuple[float, float, float]
 
 
+IMAGENET = Geometry(
+    resize=256, crop=224, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+"""The usual ImageNet evaluation transform."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SplitSeeds:
     """What `numpy.random.default_rng` is given for each division of the images."""
@@ -105,7 +111,7 @@ class ModelConfig:
     backbone: str
     """A name in `PAPER_BACKBONES`, ``torchvision:NAME``, or ``package.module:function``."""
     weights: str = "default"
-    """``default``, ``none``, a published name, or the path of a .pth, .pt or .safetensors file."""
+    """``default``, ``none``, a published name, or a file's path, with ``#KEY`` for one of its state dicts."""
     head: HeadKind = "projection"
     image_size: int | None = None
     """Side of the square that the network sees, in pixels; None: what the weights' own transform gives."""

@@ -90,9 +90,12 @@ class DataOptions:
 class ModelOptions:
     """Which weights and head, and how the network computes."""
 
-    weights: Annotated[str, Help("default, none, a published name, or a file.")] = "default"
+    weights: Annotated[
+        str, Help("default, none, a published name, a file, or FILE#KEY for one of the state dicts in it.")
+    ] = "default"
     geometry_of: Annotated[
-        str | None, Help("For a weights file: the published weights whose resize, crop and normalisation it takes.")
+        str | None,
+        Help("For a weights file: the published weights or layout whose resize, crop and normalisation it takes."),
     ] = None
     head: Annotated[HeadKind, Help("What turns features into classes.")] = "projection"
     image_size: Annotated[int | None, Help("Side of the network's input, in pixels.", least=1)] = None

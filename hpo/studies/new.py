@@ -33,13 +33,13 @@ def new_study(
         skip_bad_images: Whether images that cannot be read are left out.
         geometry_of: The weights whose transform a weights file takes; None: see `identity.resolve`.
         exif: What is done with images' EXIF orientation; None: those of a folder are turned.
-        existing: The specification of the study of that name; its images are then found, turned and split in the
-            same way. None: there is no such study.
+        existing: The specification of the study of that name; its images are then found, turned, split and prepared
+            in the same way. None: there is no such study.
 
     Raises:
         UsageError, trainables.InputError: Something cannot be used; nothing was created.
     """
-    model = identity.resolve(model, options.data_dir, geometry_of)
+    model = identity.resolve(model, options.data_dir, geometry_of, existing.model if existing is not None else None)
     space = search_spaces.from_dict(search.space, "the search space")
     modes = [mode for mode in FREEZE_MODES if mode in space.freeze_modes]
     for mode in modes:

@@ -151,7 +151,9 @@ def test_weights_of_another_architecture_are_refused(fails: Fails, folder: Path)
     path = folder.parent / "resnet34.pth"
     torch.save(get_model("resnet34", weights=None).state_dict(), path)
 
-    assert "does not fit the backbone: 96 unexpected" in fails(*RUN, "--weights", str(path))
+    assert "does not fit the backbone (the file holds a ResNet-34): 96 unexpected" in fails(
+        *RUN, "--weights", str(path)
+    )
 
 
 def test_a_pickle_bomb_is_refused_and_does_not_go_off(fails: Fails, folder: Path) -> None:

@@ -145,7 +145,8 @@ def _slot(model: nn.Module) -> str:
 @functools.lru_cache(maxsize=1)
 def _pretrained(architecture: str, config: ModelConfig, data_dir: str | None) -> _Pretrained:
     """Load weights; the final layer's keys may be missing or of another width, since the head takes its place."""
-    state = load_file(weights_of(architecture, config, data_dir).path)
+    found = weights_of(architecture, config, data_dir)
+    state = load_file(found.path, found.key)
     model = _published_model(architecture, config)
     slot = _slot(model)
     has_final_layer = any(key.startswith(f"{slot}.") for key in state)
@@ -196,7 +197,8 @@ def _user_network(config: ModelConfig, classes: int, data_dir: str | None) -> Ne
         )
     backbone = user_module(config.backbone)
     if is_file_spec(config.weights):
-        fit(backbone, load_file(weights_of("", config, data_dir).path), config.weights, ())
+        found = weights_of("", config, data_dir)
+        fit(backbone, load_file(found.path, found.key, backbone.state_dict()), config.weights, ())
     elif config.weights != "default":
         raise InputError(f"--weights {config.weights}: a backbone of your own takes default or a file's path.")
     width = _probed_width(backbone, config)

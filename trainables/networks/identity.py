@@ -10,11 +10,11 @@ from pathlib import Path
 
 from torch import nn
 
-from trainables.config import PAPER_BACKBONES, Geometry, ModelConfig
+from trainables.checkpoints.layouts import Layout
+from trainables.config import IMAGENET, PAPER_BACKBONES, Geometry, ModelConfig
 from trainables.errors import InputError
 from trainables.networks.fetch import sha256
 from trainables.networks.published import (
-    IMAGENET,
     PUBLISHED,
     SIMCLR_DEFAULT,
     FoundWeights,
@@ -24,6 +24,7 @@ from trainables.networks.published import (
     named_geometry,
     scaled,
 )
+from trainables.networks.weights import layout_of
 from trainables.vision import models
 
 logger = logging.getLogger(__name__)
@@ -41,43 +42,53 @@ def geometry_of(config: ModelConfig) -> Geometry:
     return config.geometry or scaled(_default_geometry(config.backbone), config.image_size)
 
 
-def resolve(config: ModelConfig, data_dir: str | None, geometry_of_name: str | None = None) -> ModelConfig:
+def resolve(
+    config: ModelConfig,
+    data_dir: str | None,
+    geometry_of_name: str | None = None,
+    before: ModelConfig | None = None,
+) -> ModelConfig:
     """Look up what a backbone and its weights are: names, digests, and the transform that goes with the weights.
 
     Args:
         config: As a user asked for it.
         data_dir: Where published weights are kept, and fetched to.
-        geometry_of_name: The published weights whose transform a file's weights were trained with; None: what the
-            file's metadata says, else that of the backbone's default weights.
+        geometry_of_name: The published weights, or the layout, whose transform a file's weights were trained with;
+            None: what the file's metadata says, else what its layout decides, else that of the backbone's default
+            weights.
+        before: What a study of that name recorded; of the same file it keeps the transform, which hpo 0.2.0 did not
+            know of any layout. None: there is no such study.
 
     Raises:
         InputError: The backbone or its weights cannot be used, or a transform is named for weights that have their own.
     """
     architecture = architecture_of(config.backbone)
+    is_file = is_file_spec(config.weights)
     found = None
-    if config.weights != "none" and (architecture or is_file_spec(config.weights)):
+    if config.weights != "none" and (architecture or is_file):
         found = find_weights(architecture, config.backbone, config.weights, data_dir)
-    own = found and found.geometry
-    if geometry_of_name is not None:
-        if found is None or not is_file_spec(config.weights):
-            raise InputError(
-                f"--geometry-of {geometry_of_name}: only for a file's weights; {config.weights} have their own."
-            )
-        own = named_geometry(architecture, geometry_of_name)
-    elif found is not None and own is None:
-        logger.warning(
-            "--weights %s: the file does not say how its images were prepared; taken is what %s's default weights take"
-            " (--geometry-of names others)",
-            config.weights,
-            config.backbone,
+    if geometry_of_name is not None and not is_file:
+        raise InputError(
+            f"--geometry-of {geometry_of_name}: only for a file's weights; {config.weights} have their own."
         )
+    digest = sha256(found.path) if found is not None else None
+    own = found.geometry if found is not None else None
+    layout = layout_of(found.path, found.key) if found is not None and is_file else None
+    kept = None
+    if geometry_of_name is not None:
+        own = named_geometry(architecture, geometry_of_name)
+    elif own is None and is_file:
+        same = before is not None and (before.weights_sha256, before.image_size) == (digest, config.image_size)
+        kept = before.geometry if before is not None and same else None
+        # A module of one's own says itself what it takes.
+        own = None if kept is not None else _of_layout(layout if architecture else None, config)
     return dataclasses.replace(
         config,
-        weights=found.name if found is not None and is_file_spec(config.weights) else config.weights,
+        weights=found.name if found is not None and is_file else config.weights,
         weights_name=found.name if found is not None else config.weights,
-        weights_sha256=sha256(found.path) if found is not None else None,
+        weights_sha256=digest,
         code_sha256=None if architecture else _code_sha256(config.backbone),
-        geometry=scaled(own or _usual_geometry(config.backbone), config.image_size),
+        geometry=kept or scaled(own or _usual_geometry(config.backbone), config.image_size),
     )
 
 
@@ -150,6 +161,29 @@ def user_module(spec: str) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise InputError(f"--backbone {spec}: the function must return a torch.nn.Module, not {type(made).__name__}.")
     return made
+
+
+def _of_layout(layout: Layout | None, config: ModelConfig) -> Geometry | None:
+    """Return the transform that a file's names decide, and say which one is taken."""
+    own = layout.geometry if layout is not None else None
+    if layout is None or own is None:
+        logger.warning(
+            "--weights %s: the file does not say how its images were prepared; taken is what %s's default weights take"
+            " (--geometry-of names others)",
+            config.weights,
+            config.backbone,
+        )
+        return None
+    logger.info(
+        "--weights %s: a ResNet in the layout of %s; images are prepared as for its training: %d px, mean %s, std %s"
+        " (--geometry-of names others)",
+        config.weights,
+        layout.publisher,
+        own.crop,
+        ", ".join(f"{value:g}" for value in own.mean),
+        ", ".join(f"{value:g}" for value in own.std),
+    )
+    return own
 
 
 def _default_geometry(backbone: str) -> Geometry:

@@ -8,16 +8,12 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from trainables.config import PAPER_BACKBONES, Geometry, data_root
+from trainables.checkpoints.layouts import GEOMETRIES
+from trainables.config import IMAGENET, PAPER_BACKBONES, Geometry, data_root
 from trainables.errors import InputError
 from trainables.networks.fetch import extract_member, fetch
-from trainables.networks.weights import is_safetensors
+from trainables.networks.weights import file_and_key, is_safetensors
 from trainables.vision import models
-
-IMAGENET = Geometry(
-    resize=256, crop=224, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-)
-"""The usual ImageNet evaluation transform."""
 
 IMAGENET_TERMS = "ImageNet's images may be used for non-commercial research and education alone."
 """What https://www.image-net.org/download.php says of the images; whether it binds weights is not settled."""
@@ -48,10 +44,12 @@ class FoundWeights:
     """What a ``--weights`` value means, its file on this machine."""
 
     name: str
-    """Such as ``IMAGENET1K_V2``, or the file's absolute path."""
+    """Such as ``IMAGENET1K_V2``, or the file's absolute path, with ``#KEY`` where one was named."""
     path: Path
     geometry: Geometry | None
     """Their own transform; None: the file does not carry it."""
+    key: str | None = None
+    """Which of the file's state dicts was named."""
 
 
 PUBLISHED = {
@@ -108,17 +106,19 @@ def find_weights(architecture: str, backbone: str, spec: str, data_dir: str | No
     Args:
         architecture: torchvision's name of the network; empty for a user's own.
         backbone: The backbone as the user named it.
-        spec: ``default``, a published name, one of torchvision's weights' names, or a file's path.
+        spec: ``default``, a published name, one of torchvision's weights' names, or a file's path with or without
+            ``#KEY``.
         data_dir: Where published weights are kept.
 
     Raises:
         InputError: There are no such weights, or they cannot be fetched.
     """
     if is_file_spec(spec):
-        path = Path(spec).expanduser().absolute()
+        path, key = file_and_key(spec)
         if not path.is_file():
             raise InputError(f"--weights {path}: there is no such file.")
-        return FoundWeights(str(path), path, embedded_geometry(path))
+        named = f"{path}#{key}" if key is not None else str(path)
+        return FoundWeights(named, path, embedded_geometry(path), key)
     name = SIMCLR_DEFAULT if backbone == "simclr" and spec == "default" else spec
     if name in PUBLISHED:
         return _published(PUBLISHED[name], architecture, data_dir)
@@ -142,17 +142,21 @@ def named_geometry(architecture: str, name: str) -> Geometry:
 
     Args:
         architecture: torchvision's name of the network, whose own weights' names are known; empty for a user's own.
-        name: ``default``, one of torchvision's weights' names, or one of `PUBLISHED`.
+        name: ``default``, one of torchvision's weights' names, one of `PUBLISHED`, or a layout's.
 
     Raises:
         InputError: There are no weights of that name.
     """
     if name in PUBLISHED:
         return PUBLISHED[name].geometry
+    if name in GEOMETRIES:
+        return GEOMETRIES[name]
     names = models.get_model_weights(architecture).__members__ if architecture else {}
     wanted = "DEFAULT" if name == "default" else name
     if wanted not in names:
-        raise InputError(f"--geometry-of {name}: no such weights; known are {', '.join([*names, *PUBLISHED])}.")
+        raise InputError(
+            f"--geometry-of {name}: no such weights; known are {', '.join([*names, *PUBLISHED, *GEOMETRIES])}."
+        )
     preset = names[wanted].transforms()
     return Geometry(
         resize=preset.resize_size[0],

@@ -3,16 +3,26 @@
 import functools
 import itertools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file as load_safetensors
 from torch import Tensor, nn
 
+from trainables.checkpoints import state_dicts
+from trainables.checkpoints.layouts import (
+    Layout,
+    described_resnet,
+    in_torchvisions_names,
+    recognise,
+    without_wrappers,
+)
+from trainables.checkpoints.reader import read_checkpoint
+from trainables.checkpoints.torch_records import WeightsFileError, shown
 from trainables.errors import InputError
-from trainables.networks.checkpoint_reader import Checkpoint, read_checkpoint
-from trainables.networks.torch_records import WeightsFileError, described, entries, is_tensor, shown
 from trainables.vision import interpolate_embeddings
 
 StateDict = dict[str, Tensor]
@@ -33,25 +43,65 @@ def is_safetensors(path: Path) -> bool:
         return file.read(9)[8:] == b"{"
 
 
-def load_file(path: Path) -> StateDict:
-    """Read a weights file, whatever its name, without running any code in it, and unwrap the layouts that are known.
+def file_and_key(spec: str) -> tuple[Path, str | None]:
+    """Split ``FILE#KEY`` into an absolute path and the state dict that is meant; None: the file names no key.
 
-    Known are a plain state dict or a whole pickled module, one under ``state_dict`` or ``model``, the prefix
-    ``module.`` of parallel training, and ``backbone.`` of sthalles/SimCLR (projection under ``backbone.fc.``) and
-    OpenMMLab (beside ``neck.``). What else a file holds beside its tensors is left alone.
+    A file whose name has a ``#`` is one: the longest part of `spec` that names a file is the file.
+    """
+    parts = spec.split("#")
+    for count in range(len(parts), 0, -1):
+        path = Path("#".join(parts[:count])).expanduser().absolute()
+        if path.is_file():
+            return path, "#".join(parts[count:]) or None
+    return Path(spec).expanduser().absolute(), None
+
+
+def load_file(path: Path, key: str | None = None, own: Collection[str] = ()) -> StateDict:
+    """Read a weights file, whatever its name, without running any code in it, and in torchvision's names.
+
+    A ResNet in one of `layouts.LAYOUTS` is renamed. Of any other network the wrappers' prefixes are taken off, such as
+    ``module.``, and ``backbone.`` (OpenMMLab's, beside ``neck.``). What else a file holds beside its tensors is left
+    alone.
+
+    Args:
+        path: The file.
+        key: Which of its state dicts is meant; see `state_dicts.choose`.
+        own: A network's names; where the file has all of them as they are, nothing is renamed.
+
+    Returns:
+        float32 for what the file has in half precision; the values are shared by all calls.
 
     Raises:
-        InputError: The file is missing, damaged, or has no state dict; the message says what it is.
+        InputError: The file is missing, damaged, or has no such state dict; the message says what it is.
     """
-    if not path.is_file():
-        raise InputError(f"--weights {path}: there is no such file.")
-    return _load_file(path, path.stat().st_mtime_ns)
+    with _told(path):
+        state, layout = _load_file(path, key, path.stat().st_mtime_ns)
+        if own and all(name in state for name in own):
+            return dict(state)
+        return in_torchvisions_names(state, layout) if layout is not None else _unprefixed(without_wrappers(state))
 
 
-@functools.lru_cache(maxsize=2)
-def _load_file(path: Path, _modified_ns: int) -> StateDict:
+def layout_of(path: Path, key: str | None = None) -> Layout | None:
+    """Return how a file's ResNet is named, from its names alone; None: it holds no ResNet that is known.
+
+    Raises:
+        InputError: The file is missing or damaged, or it is open which of its state dicts is meant.
+    """
+    with _told(path):
+        if is_safetensors(path):
+            _check_keyless(key)
+            with safe_open(path, "pt") as file:
+                return recognise(file.keys())
+        return state_dicts.choose(read_checkpoint(path).content, key, settled=False)[1]
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a file into one line that names it."""
     try:
-        state = dict(load_safetensors(path)) if is_safetensors(path) else _state_dict(read_checkpoint(path))
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"--weights {path}: there is no such file.") from error
     except SafetensorError as error:
         raise InputError(
             f"--weights {path}: the file is damaged or was cut short ({error}); bring or download it again."
@@ -60,7 +110,23 @@ def _load_file(path: Path, _modified_ns: int) -> StateDict:
         raise InputError(f"--weights {path}: the file cannot be read ({error.strerror}).") from error
     except WeightsFileError as error:
         raise InputError(f"--weights {path}: {error}.") from error
-    return _unprefixed(state)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_file(path: Path, key: str | None, _modified_ns: int) -> tuple[StateDict, Layout | None]:
+    if is_safetensors(path):
+        _check_keyless(key)
+        half = (torch.float16, torch.bfloat16)
+        state = {name: one.float() if one.dtype in half else one for name, one in load_safetensors(path).items()}
+        return state, recognise(state)
+    checkpoint = read_checkpoint(path)
+    stored, layout = state_dicts.choose(checkpoint.content, key, settled=True)
+    return checkpoint.tensors(stored), layout
+
+
+def _check_keyless(key: str | None) -> None:
+    if key is not None:
+        raise WeightsFileError(f"a safetensors file holds one state dict, and none under {shown(key)}")
 
 
 def fit(model: nn.Module, state: StateDict, spec: str, optional: tuple[str, ...]) -> None:
@@ -81,8 +147,8 @@ def fit(model: nn.Module, state: StateDict, spec: str, optional: tuple[str, ...]
         prefixes = (key.removesuffix(first) for key in state if key.endswith(f".{first}"))
         prefix = next((one for one in prefixes if all(f"{one}{key}" in state for key in others)), None)
         raise InputError(
-            f"--weights {spec} does not fit the backbone: none of its {len(state)} tensors has a name of it; they are"
-            f" {_names(state)}, where {_names(expected)} are expected"
+            f"--weights {spec} does not fit the backbone{_resnet_in(state)}: none of its {len(state)} tensors has a"
+            f" name of it; they are {_names(state)}, where {_names(expected)} are expected"
             f"{f'; without the prefix {shown(prefix)} they would be' if prefix else ''}."
         )
     state = _resized_positions(model, expected, state)
@@ -103,9 +169,14 @@ def fit(model: nn.Module, state: StateDict, spec: str, optional: tuple[str, ...]
         if keys
     ]
     if problems:
-        raise InputError(f"--weights {spec} does not fit the backbone: {'; '.join(problems)}.")
+        raise InputError(f"--weights {spec} does not fit the backbone{_resnet_in(state)}: {'; '.join(problems)}.")
     fitting = {key: value for key, value in state.items() if key in expected and value.shape == expected[key].shape}
     model.load_state_dict({**expected, **fitting})
+
+
+def _resnet_in(state: StateDict) -> str:
+    found = described_resnet({name: tuple(value.shape) for name, value in state.items()})
+    return f" (the file holds {found})" if found else ""
 
 
 def _names(keys: Collection[str]) -> str:
@@ -113,38 +184,14 @@ def _names(keys: Collection[str]) -> str:
     return f"{first}, ..." if len(keys) > _SHOWN else first
 
 
-def _state_dict(checkpoint: Checkpoint) -> StateDict:
-    """Find the names with tensors: the file itself, or what it has under one of the usual keys."""
-    state = entries(checkpoint.content)
-    for key in ("state_dict", "model"):
-        inner = entries(state.get(key)) if state is not None else None
-        state = inner if inner is not None else state
-    if not state or not all(is_tensor(value) for value in state.values()):
-        raise WeightsFileError(
-            f"the file holds no state dict (names with tensors), itself or under state_dict or model; it holds"
-            f" {described(checkpoint.content)}{_remedy(checkpoint.content)}"
-        )
-    return checkpoint.tensors(state)
-
-
-def _remedy(content: object) -> str:
-    """Return how to write the weights alone, where a file has them under another name."""
-    for key, value in (entries(content) or {}).items():
-        inner = entries(value)
-        if inner and all(is_tensor(one) for one in inner.values()):
-            return f"; write one of them alone: torch.save(torch.load(FILE)[{shown(key)!r}], 'weights.pth')"
-    return ""
-
-
 def _unprefixed(state: StateDict) -> StateDict:
-    plain = {key.removeprefix("module."): value for key, value in state.items()}
-    if not any(key.startswith("backbone.") for key in plain):
-        return plain
-    encoder = {key.removeprefix("backbone."): value for key, value in plain.items() if key.startswith("backbone.")}
-    others = {key: value for key, value in plain.items() if not key.startswith("backbone.")}
-    strange = {key: value for key, value in others.items() if key.partition(".")[0] not in _DROPPED}
+    """Leave of a network that is no ResNet what lies under ``backbone.``, where there is such a part."""
+    if not any(name.startswith("backbone.") for name in state):
+        return state
+    strange = {name: value for name, value in state.items() if name.partition(".")[0] not in {*_DROPPED, "backbone"}}
     projection = re.compile(r"fc\.\d+\.")
-    return {key: value for key, value in encoder.items() if not projection.match(key)} | strange
+    encoder = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
+    return {name: value for name, value in encoder.items() if not projection.match(name)} | strange
 
 
 def _resized_positions(model: nn.Module, expected: StateDict, state: StateDict) -> StateDict:

@@ -1,7 +1,8 @@
 """Files that `torch.save` wrote, of any age: what they hold, and their tensors, without running what they carry.
 
 Everything that a file states, an offset, a size, a stride, a storage's length, is compared with the file before
-anything is allocated for it; tensors take no more memory than the file takes on the disk.
+anything is allocated for it; tensors take no more memory than the file takes on the disk, and as float32 for half
+precision twice that.
 """
 
 import io
@@ -16,8 +17,8 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from trainables.networks.pickles import read_pickle
-from trainables.networks.torch_records import (
+from trainables.checkpoints.pickles import read_pickle
+from trainables.checkpoints.torch_records import (
     SHOWN,
     StoredTensor,
     WeightsFileError,
@@ -30,6 +31,7 @@ from trainables.networks.torch_records import (
 
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 """What files from before torch 1.6 begin with (torch/serialization.py)."""
+_HALF = (torch.float16, torch.bfloat16)
 _BIG_ENDIAN = "it was written by a machine of the other byte order; write it anew on a little-endian one"
 _AGAIN = "bring or download it again"
 _OTHER = "hpo reads what torch.save or safetensors wrote"
@@ -61,7 +63,7 @@ class Checkpoint:
     """By key: where in the file, and how many bytes."""
 
     def tensors(self, state: Mapping[str, object]) -> dict[str, Tensor]:
-        """Read tensors; those that share a storage in the file share it here.
+        """Read tensors, half precision as float32; those that share a storage in the file share it here.
 
         Args:
             state: Some of what `entries` gave; each value `is_tensor`.
@@ -182,14 +184,23 @@ class _Storages:
     def __init__(self, file: io.BufferedReader, places: Mapping[str, tuple[int, int]]) -> None:
         self.file, self.places = file, places
         self.read: dict[str, Tensor] = {}
+        self.typed: dict[tuple[str, torch.dtype], Tensor] = {}
         self.size = self.left = file.seek(0, io.SEEK_END)
 
-    def get(self, key: str) -> Tensor:
-        """Return a storage as (bytes,) uint8.
+    def get(self, key: str, dtype: torch.dtype) -> Tensor:
+        """Return a storage's elements, (elements,); half precision as float32.
 
         Raises:
             ValueError: The file does not hold it.
         """
+        if (key, dtype) not in self.typed:
+            content = self._bytes(key)
+            elements = content[: len(content) // dtype.itemsize * dtype.itemsize].view(dtype)
+            # The whole storage, since any number of tensors may share it.
+            self.typed[key, dtype] = elements.float() if dtype in _HALF else elements
+        return self.typed[key, dtype]
+
+    def _bytes(self, key: str) -> Tensor:
         if key not in self.read:
             if key not in self.places:
                 raise ValueError(f"no storage {shown(key)}")
@@ -213,17 +224,12 @@ def _tensor(storages: _Storages, stored: StoredTensor) -> Tensor:
     Raises:
         ValueError: It does not lie within it.
     """
-    storage = storages.get(stored.storage)
-    elements = len(storage) // stored.dtype.itemsize
+    elements = storages.get(stored.storage, stored.dtype)
     count = math.prod(stored.size)
     reached = sum((size - 1) * stride for size, stride in zip(stored.size, stored.stride, strict=True)) + 1
-    if count > elements or stored.start + (reached if count else 0) > elements:
-        raise ValueError(f"more elements than the {elements} of its storage")
-    return (
-        storage[: elements * stored.dtype.itemsize]
-        .view(stored.dtype)
-        .as_strided(stored.size, stored.stride, stored.start)
-    )
+    if count > len(elements) or stored.start + (reached if count else 0) > len(elements):
+        raise ValueError(f"more elements than the {len(elements)} of its storage")
+    return elements.as_strided(stored.size, stored.stride, stored.start)
 
 
 def _line(error: BaseException) -> str:

@@ -72,10 +72,12 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def assert_same(read: dict[str, Tensor], written: dict[str, Tensor]) -> None:
+    """Compare values and dtypes; half precision is read as float32."""
     assert list(read) == list(written)
     for name, value in written.items():
-        assert read[name].dtype == value.dtype
-        assert torch.equal(read[name], value)
+        expected = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+        assert read[name].dtype == expected.dtype
+        assert torch.equal(read[name], expected)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -116,8 +118,10 @@ def test_a_dictionary_of_an_own_class_is_a_state_dict(
     assert_same(load_file(tmp_path / "own.pth"), dict(state))
 
 
-def test_tensors_that_share_a_storage_still_do(tmp_path: Path) -> None:
-    whole = torch.rand(1000)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_tensors_that_share_a_storage_still_do(tmp_path: Path, dtype: torch.dtype) -> None:
+    """In float32, too: else many names of one storage in half precision would take any amount of memory."""
+    whole = torch.rand(1000).to(dtype)
     torch.save({"whole": whole, "part": whole[:10], "same": whole}, tmp_path / "shared.pth")
 
     read = load_file(tmp_path / "shared.pth")
@@ -211,7 +215,27 @@ SHARED_PARTS = (
     + b"."
 )
 
+# Each dictionary holds the one before it twice.
+SHARED_DICTIONARIES = (
+    b"\x80\x04}\x94" + b"".join(b"}(" + dumped("a") + b"h\x00" + dumped("b") + b"h\x00uq\x00" for _ in range(60)) + b"."
+)
+TENSOR = tensor(0, (4,), (1,))[len(b"\x80\x02}" + dumped("weight")) : -2]
+# A long key, in front of many state dicts.
+LONG_KEY = (
+    b"\x80\x04}"
+    + dumped("k" * 100_000)
+    + b"}("
+    + TENSOR
+    + b"q\x000"
+    + b"".join(dumped(f"{number}") + b"}" + dumped("w") + b"h\x00s" for number in range(3000))
+    + b"us."
+)
+
 HOSTILE: dict[str, bytes] = {
+    "dictionary of itself": b"\x80\x04}q\x00(" + dumped("a") + b"h\x00" + dumped("b") + b"h\x00u.",
+    "shared dictionaries": SHARED_DICTIONARIES,
+    "deep dictionaries": b"\x80\x04" + (b"}" + dumped("a")) * 20_000 + b"N" + b"s" * 20_000 + b".",
+    "long key": LONG_KEY,
     "reduce": b"\x80\x02cos\nsystem\n" + dumped("touch exploded") + b"\x85R.",
     "global as text": b"cos\nsystem\n(S'touch exploded'\ntR.",
     "stack global": b"\x80\x04" + dumped("os") + dumped("system") + b"\x93" + dumped("touch exploded") + b"\x85R.",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from trainables.networks.pickles import Global, PersistentId, Record
+from trainables.checkpoints.pickles import Global, PersistentId, Record
 
 _REBUILD = "torch._utils._rebuild_"
 _STORAGES = {
