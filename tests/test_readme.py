@@ -1,5 +1,6 @@
 """Every command of the README runs, on a smaller scale where it would take hours, and ends as the README says."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -12,11 +13,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import torch
 from torchvision.models import get_model
 
 import search_spaces
 from hpo.paths import study_names
+from tests import openmmlab
+from trainables.config import ModelConfig
+from trainables.networks.identity import resolve
 from trainables.networks.published import PUBLISHED, SIMCLR_DEFAULT
 
 ROOT = Path(__file__).parents[1]
@@ -46,10 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) ->
             shutil.copy(photographs[label - 1], pets / "images" / f"{breed}_{number}.jpg")
         text = "".join(f"{breed}_{number} {label} 1 1\n" for breed, label, number in rows)
         (pets / "annotations" / f"{part}.txt").write_text(text, encoding="utf-8")
-    (root / "data" / "weights").mkdir()
-    encoder = get_model("resnet50", weights=None).state_dict()
-    state = {f"backbone.{key}": value for key, value in encoder.items() if not key.startswith("fc.")}
-    torch.save({"state_dict": state}, root / "data" / "weights" / PUBLISHED[SIMCLR_DEFAULT].filename)
+    fetch_encoder(root)
     (root / "small.toml").write_text(SMALL, encoding="utf-8")
     run(
         root,
@@ -57,6 +57,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) ->
         " --space small.toml",
     )
     return root
+
+
+def fetch_encoder(root: Path) -> None:
+    """Publish a file in the layout of the default weights on a server, and fetch it as a first run does."""
+    encoder = get_model("resnet50", weights=None).state_dict()
+    published = PUBLISHED[SIMCLR_DEFAULT]
+    (root / "published").mkdir()
+    digest = openmmlab.save(
+        {key: value for key, value in encoder.items() if not key.startswith("fc.")},
+        root / "published" / published.filename,
+    )
+    with openmmlab.served(root / "published") as address, pytest.MonkeyPatch.context() as patch:
+        here = dataclasses.replace(published, url=f"{address}/{published.filename}", sha256_prefix=digest[:8])
+        patch.setitem(PUBLISHED, SIMCLR_DEFAULT, here)
+        found = resolve(ModelConfig(backbone="simclr"), str(root / "data"))
+    shutil.rmtree(root / "published")
+    assert found.weights_sha256 == digest
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -253,7 +270,6 @@ def test_the_search_space_of_the_readme_loads(tmp_path: Path) -> None:
 def test_the_documented_way_to_load_a_model_is_the_layout_that_is_written() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "backbones.md").read_text("utf-8"), re.DOTALL)
 
-    from trainables.config import ModelConfig
     from trainables.networks.backbones import build
 
     trained = build(ModelConfig(backbone="resnet18", weights="none"), 10, data_dir=None, seed=0).model.state_dict()
