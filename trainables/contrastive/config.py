@@ -26,7 +26,7 @@ class ViewConfig:
     flip: bool = True
     """Whether half of the views are mirrored left to right."""
     strength: float = 1.0
-    """Of the colour jitter, at least 0: brightness, contrast and saturation change by up to 0.8 of it, the hue by 0.2."""
+    """Of the colour jitter, at least 0: brightness, contrast and saturation change by up to 0.8 of it, hue by 0.2."""
     blur: float = 0.5
     """Share of views that are blurred, in [0, 1]."""
 
@@ -74,7 +74,7 @@ class PretrainConfig:
 class PretrainMachine:
     """What the machine gives a pretraining."""
 
-    machine: MachineConfig = MachineConfig()
+    machine: MachineConfig
     """`micro_batch` bounds the images that one process has on its device at a time, two views each."""
     processes: int = 1
     """Processes that share each batch, one per card."""

@@ -51,4 +51,5 @@ def new_network(backbone: str, projection: int, seed: int, processes: Processes)
         )
     # Faster on CPUs and cards (benchmarks/precision.py).
     network = SimCLR(encoder, head).to(memory_format=torch.channels_last)
-    return processes.with_shared_statistics(network)
+    processes.share_statistics(network)
+    return network

@@ -18,7 +18,7 @@ def nt_xent(projections: Tensor, temperature: float) -> Tensor:
 
 
 def similarities(projections: Tensor) -> Tensor:
-    """Return the cosine similarity of each view with each, (2B, 2B), the first views of all images before the second."""
+    """Return the cosine similarity of each view with each, (2B, 2B): the first views of all images, then the second."""
     unit = normalize(projections.flatten(0, 1), dim=1)
     return unit @ unit.T
 
@@ -40,7 +40,7 @@ def alignment(similar: Tensor) -> Tensor:
 
 
 def uniformity(similar: Tensor) -> Tensor:
-    """Return the log of the mean Gaussian potential of pairs of images (Wang & Isola 2020, t 2), by their first views."""
+    """Return the log of the mean Gaussian potential of pairs of images' first views (Wang & Isola 2020, t 2)."""
     images = len(similar) // 2
     squared = 2 - 2 * similar[:images, :images]
     pairs = squared[torch.ones_like(squared, dtype=torch.bool).triu(diagonal=1)]

@@ -28,13 +28,13 @@ def new_optimizer(config: PretrainConfig, network: nn.Module) -> torch.optim.Opt
 
 
 class Lars(torch.optim.Optimizer):
-    """Layer-wise adaptive rate scaling (You et al. 2017), as SimCLR's published code has it: momentum after the rate."""
+    """Layer-wise adaptive rate scaling (You et al. 2017) as in SimCLR's published code: momentum of scaled steps."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float) -> None:
         super().__init__(groups, {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override] # no closure is needed
+    def step(self, closure: None = None) -> None:  # type: ignore[override] # noqa: ARG002 - no closure is needed
         """Take one step."""
         for group in self.param_groups:
             for parameter in group["params"]:

@@ -97,7 +97,9 @@ def pretrain(
             save(checkpoint.dump(learner, progress))
         yield epoch
     if is_first:
-        yield PretrainedEncoder(encoder=encoder_file(learner, progress), random_knn_accuracy=progress.random_knn_accuracy)
+        yield PretrainedEncoder(
+            encoder=encoder_file(learner, progress), random_knn_accuracy=progress.random_knn_accuracy
+        )
 
 
 def open_pretrain_data(config: PretrainConfig, machine: PretrainMachine) -> PretrainData:
@@ -161,7 +163,7 @@ def drawn_views(config: PretrainConfig, epoch: int, step: int) -> tuple[Drawn, D
 
 
 def features(learner: Learner, pixels: np.ndarray, indices: np.ndarray) -> Tensor:
-    """Return the encoder's features of the images at `indices`, (len(indices), D) float32 on its device, in eval mode."""
+    """Return the encoder's features of the images at `indices`, (I, D) float32 on its device, in eval mode."""
     learner.network.eval()
     margin = (pixels.shape[-1] - learner.geometry.crop) // 2
     centre = slice(margin, margin + learner.geometry.crop)
@@ -251,7 +253,7 @@ def _warn_of_collapse(config: PretrainConfig, epochs: list[PretrainEpoch]) -> No
     collapsed = [one for one in epochs if one.epoch > config.warmup_epochs and one.uniformity > COLLAPSED]
     if [one.epoch for one in collapsed] == [epochs[-1].epoch]:
         logger.warning(
-            "the embeddings have collapsed (uniformity %.2f of at best -4: nearly all images are one point); stop it, and"
-            " take a lower --learning-rate, more --warmup-epochs or another --temperature",
+            "the embeddings have collapsed (uniformity %.2f of at best -4: nearly all images are one point); stop it"
+            " and take a lower --learning-rate, more --warmup-epochs or another --temperature",
             epochs[-1].uniformity,
         )

@@ -43,22 +43,24 @@ class Processes:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
-        for gradient, part in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        begin = 0
+        for gradient in gradients:
+            gradient.copy_(flat[begin : begin + gradient.numel()].view_as(gradient))
+            begin += gradient.numel()
 
-    def with_shared_statistics(self, network: Any) -> Any:
-        """Return a network whose batch norms take their statistics from all processes' images.
+    def share_statistics(self, network: nn.Module) -> None:
+        """Let a network's batch norms take their statistics from all processes' images.
 
         torch's own `SyncBatchNorm` does so on cards alone.
         """
         if self.count == 1:
-            return network
+            return
         if torch.cuda.is_available():
-            return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call] # so it is
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call] # torch leaves it untyped
+            return
         for path, module in list(network.named_modules()):
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 network.set_submodule(path, _SharedBatchNorm(module))
-        return network
 
 
 ALONE = Processes()
@@ -133,7 +135,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:  # type: ignore[override] # as torch documents it
+    def backward(_: Any, gradient: Tensor) -> Tensor:
         """Return the gradient of the sum of all processes' losses."""
         total = gradient.clone()
         distributed.all_reduce(total)

@@ -70,7 +70,7 @@ def projections(learner: Learner, pixels: Tensor, drawn: tuple[Drawn, Drawn]) ->
     """Return the projections of both views of images, (2, b, D) float32."""
     with autocast(learner):
         made: Tensor = learner.network(both_views(learner, pixels, drawn))
-    return made.float().unflatten(0, (2, -1))
+    return made.float().view(2, len(pixels), -1)
 
 
 def both_views(learner: Learner, pixels: Tensor, drawn: tuple[Drawn, Drawn]) -> Tensor:
@@ -92,7 +92,7 @@ def _unnoticed(learner: Learner, pixels: Tensor, drawn: tuple[Drawn, Drawn]) -> 
     copies = {name: values.clone() for name, values in learner.network.named_buffers()}
     with autocast(learner):
         made: Tensor = functional_call(learner.network, copies, (images,))
-    return made.float().unflatten(0, (2, -1))
+    return made.float().view(2, len(pixels), -1)
 
 
 def _parts(images: int, most: int | None) -> list[slice]:

@@ -107,8 +107,9 @@ def view(pixels: Tensor, drawn: Drawn, size: int) -> Tensor:
 
 def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     """Return (B, 3, H, W) images in [0, 1] with their hues shifted by (B, 1, 1, 1) `turns` of the colour circle."""
-    red, green, blue = images.split(1, dim=1)
-    value, chroma = images.amax(1, keepdim=True), images.amax(1, keepdim=True) - images.amin(1, keepdim=True)
+    red, green, blue = images[:, :1], images[:, 1:2], images[:, 2:]
+    value = images.amax(1, keepdim=True)
+    chroma = value - images.amin(1, keepdim=True)
     by = chroma.clamp(min=1e-12)
     hue = torch.where(
         value == red, (green - blue) / by, torch.where(value == green, 2 + (blue - red) / by, 4 + (red - green) / by)
@@ -132,7 +133,7 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _crops(config: ViewConfig, images: int, generator: torch.Generator) -> Tensor:
-    """Random crops as in torchvision's RandomResizedCrop, at places between pixels; where none fits, all of the image."""
+    """Random crops as in torchvision's RandomResizedCrop, at places between pixels; where none fits, the image."""
     area, ratio = torch.rand(2, _TRIES, images, generator=generator)
     across, down, flip = torch.rand(3, images, generator=generator)
     share = config.min_area + (1 - config.min_area) * area
@@ -158,8 +159,7 @@ def _uniform(images: int, generator: torch.Generator) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    red, green, blue = images.split(1, dim=1)
-    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    return _LUMA[0] * images[:, :1] + _LUMA[1] * images[:, 1:2] + _LUMA[2] * images[:, 2:]
 
 
 def _blend(images: Tensor, other: Tensor | None, factor: Tensor) -> Tensor:

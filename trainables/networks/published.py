@@ -99,7 +99,7 @@ def is_file_spec(spec: str) -> bool:
 
 
 def known_architecture(backbone: str) -> str:
-    """Return the name of a published architecture, as the paper's backbones, ``torchvision:NAME`` and ``small:NAME`` are.
+    """Return the name of the architecture of one of the paper's backbones, ``torchvision:NAME`` or ``small:NAME``.
 
     That is torchvision's, or `small_name` of it; empty for a user's own.
     """

@@ -1,7 +1,7 @@
 """ResNets for small images, ``small:NAME``: torchvision's, with another first layer and no pooling behind it.
 
 Chen et al. 2020, appendix B.9, for CIFAR-10: the first convolution is 3x3 with stride 1, and the first max pooling is
-left out, so that a 32-px image does not shrink to 8 px before the first block. All else, names included, is torchvision's.
+left out, so that a 32-px image does not shrink to 8 px before the first block. All else is torchvision's, names too.
 """
 
 from torch import nn
@@ -12,9 +12,7 @@ from trainables.vision import models
 PREFIX = "small:"
 _SUFFIX = "-small"
 
-SMALL = Geometry(
-    resize=32, crop=32, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-)
+SMALL = Geometry(resize=32, crop=32, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """The transform of such a network without weights."""
 
 

@@ -49,12 +49,9 @@ def test_colours_change_as_torchvision_changes_them_in_any_order() -> None:
         for i in range(IMAGES):
             expected = pixels()[i] / 255
             for part in drawn.order:
-                expected = (
-                    lambda x: tv.adjust_brightness(x, float(drawn.brightness[i])),
-                    lambda x: tv.adjust_contrast(x, float(drawn.contrast[i])),
-                    lambda x: tv.adjust_saturation(x, float(drawn.saturation[i])),
-                    lambda x: tv.adjust_hue(x, float(drawn.hue[i])),
-                )[part](expected)
+                adjust = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)[part]
+                by = (drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue)[part]
+                expected = adjust(expected, float(by[i]))
             if drawn.grey[i]:
                 expected = tv.rgb_to_grayscale(expected, 3)
             assert torch.allclose(shown[i], expected, atol=2e-5)
