@@ -59,8 +59,10 @@ def owned(files: PretrainFiles) -> Iterator[None]:
     """
     try:
         with FileLock(files.lock, timeout=0):
-            yield
-            files.lock.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                files.lock.unlink(missing_ok=True)
     except Timeout:
         raise UsageError(
             f"{files.encoder} is just being pretrained by another process; give another --output."

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from trainables.contrastive.processes import Processes
 from trainables.errors import InputError
 from trainables.networks.identity import architecture_of
-from trainables.networks.small_stem import get_model, resnets, torchvisions_name
+from trainables.networks.small_stem import get_model, resnets
 
 
 class SimCLR(nn.Module):
@@ -32,12 +32,12 @@ def new_network(backbone: str, projection: int, seed: int, processes: Processes)
     Raises:
         InputError: The backbone is none of torchvision's ResNets.
     """
-    architecture = architecture_of(backbone)
-    if torchvisions_name(architecture) not in resnets():
-        raise InputError(f"--arch {backbone}: SimCLR pretrains ResNets; known are {', '.join(resnets())}.")
+    plain = backbone.partition(":")[2]
+    if plain not in resnets():
+        raise InputError(f"--arch {plain}: SimCLR pretrains torchvision's ResNets: {', '.join(resnets())}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = get_model(architecture)
+        encoder = get_model(architecture_of(backbone))
         classifier = encoder.get_submodule("fc")
         assert isinstance(classifier, nn.Linear)
         width = classifier.in_features

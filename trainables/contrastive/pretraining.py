@@ -41,8 +41,8 @@ PRETRAINING_KEY = "pretraining"
 """Key in an encoder's metadata: its `PretrainConfig` as JSON."""
 RESULT_KEY = "pretraining_result"
 """Key in an encoder's metadata: the last epoch, and the kNN accuracy of the random network, as JSON."""
-COLLAPSED = -0.1
-"""From this uniformity on, the mean of exp(-2 d^2), nearly all images are one point: d^2 is about 0.05."""
+_ONE_POINT = -0.1
+"""From this uniformity on nearly all images are one point: their mean squared distance is about 0.05."""
 _EVALUATION_BATCH = 256
 """Images at a time where nothing is learned; it decides no number, only memory."""
 
@@ -250,10 +250,11 @@ def _on_device(learner: Learner, pixels: np.ndarray) -> Tensor:
 
 def _warn_of_collapse(config: PretrainConfig, epochs: list[PretrainEpoch]) -> None:
     """Say once that all images have become one point; before the learning rate has risen they often still are."""
-    collapsed = [one for one in epochs if one.epoch > config.warmup_epochs and one.uniformity > COLLAPSED]
+    collapsed = [one for one in epochs if one.epoch > config.warmup_epochs and one.uniformity > _ONE_POINT]
     if [one.epoch for one in collapsed] == [epochs[-1].epoch]:
         logger.warning(
-            "the embeddings have collapsed (uniformity %.2f of at best -4: nearly all images are one point); stop it"
+            "the embeddings have collapsed in epoch %d: nearly all images are one point (uniformity %.2f); stop it,"
             " and take a lower --learning-rate, more --warmup-epochs or another --temperature",
+            epochs[-1].epoch,
             epochs[-1].uniformity,
         )
