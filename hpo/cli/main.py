@@ -73,8 +73,8 @@ def run(
     backbone: Annotated[
         list[str],
         typer.Option(
-            help="simclr, resnet18, resnet50, vgg, inception, vit, swin, torchvision:NAME, or package.module:function;"
-            " may be repeated, one study each; all: the first seven.",
+            help="simclr, resnet18, resnet50, vgg, inception, vit, swin, torchvision:NAME, small:NAME, or"
+            " package.module:function; may be repeated, one study each; all: the first seven.",
             autocompletion=completion.backbones,
         ),
     ],

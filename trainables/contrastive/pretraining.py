@@ -88,6 +88,8 @@ def pretrain(
         progress = checkpoint.restore(resume_from, learner)
     else:
         progress = checkpoint.Progress(knn(learner, data) if is_first else float("nan"), [])
+        if is_first:
+            logger.info("before the first step: kNN %.4f", progress.random_knn_accuracy)
     yield from progress.epochs
     for number in range(len(progress.epochs) + 1, config.epochs + 1):
         epoch = _run_epoch(learner, data, number)
