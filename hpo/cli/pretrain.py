@@ -47,9 +47,10 @@ def pretrain(
 def _words(made: "Pretrained") -> str:
     path = os.path.relpath(made.encoder)
     shown = path if "/" in path or "." in path else f"./{path}"
+    study = ("--backbone", made.config.backbone, "--weights", shown, "--dataset", made.config.data.dataset)
     return (
         f"kNN accuracy on images kept aside: {made.last.knn_accuracy:.4f}, of the random network"
         f" {made.random_knn_accuracy:.4f}\n"
         f"encoder: {path}\n"
-        f"use it: {shlex.join(['hpo', 'run', '--backbone', made.backbone, '--weights', shown, '--trials', '20'])}\n"
+        f"use it: {shlex.join(['hpo', 'run', *study, '--trials', '20'])}\n"
     )

@@ -24,15 +24,15 @@ class PretrainLine:
         self._screen = screen
         self._epochs = epochs
         self._last: str | None = None
-        screen.add(self)
 
     def show(self, epoch: PretrainEpoch) -> None:
         """Show an epoch's figures."""
+        if self._last is None:
+            self._screen.add(self)
         self._last = line(epoch, self._epochs)
         if not self._screen.is_live or epoch.knn_accuracy is not None:
             self._screen.print(self._last)
 
     def draw(self, width: int, height: int, *, ascii_only: bool) -> list[RenderableType]:  # noqa: ARG002 - Shown's
         """Return the line."""
-        shown = self._last or f"epoch 1/{self._epochs}"
-        return [Text(shown, overflow="ellipsis", no_wrap=True)] if height > 0 else []
+        return [Text(self._last or "", overflow="ellipsis", no_wrap=True)] if height > 0 else []

@@ -1,7 +1,6 @@
 """One pretraining: begun, continued after an interruption, or found to be done."""
 
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ class Pretrained:
 
     encoder: Path
     """A safetensors file, for ``--weights``."""
-    backbone: str
-    """The ``--backbone`` that it is of."""
+    config: PretrainConfig
+    """What it was made of; its `backbone` is the ``--backbone`` that it is of."""
     last: PretrainEpoch
     random_knn_accuracy: float
     """Of the network before its first step, on the images on which the last epoch's `knn_accuracy` was measured."""
@@ -33,7 +32,8 @@ class Pretrained:
         """The same as one object for JSON."""
         return {
             "encoder": str(self.encoder),
-            "backbone": self.backbone,
+            "backbone": self.config.backbone,
+            "dataset": self.config.data.dataset,
             "epochs": self.last.epoch,
             "loss": self.last.loss,
             "top1": self.last.top1,
@@ -75,21 +75,24 @@ def _run(config: PretrainConfig, machine: PretrainMachine, files: PretrainFiles,
     from trainables.training.checkpoint import CheckpointError
 
     resume_from = files.checkpoint.read_bytes() if files.checkpoint.exists() else None
-    last = None
-    begun = time.monotonic()
+    last, shown = None, PretrainLine(screen, config.epochs)
+    # Epochs that an earlier run trained are yielded again, and no state is saved for them.
+    is_new = False
+
+    def save(state: bytes) -> None:
+        nonlocal is_new
+        is_new = True
+        write(files.checkpoint, state)
+
     try:
-        shown: PretrainLine | None = None
-        for result in pretrain_together(
-            config, machine, resume_from=resume_from, save=lambda state: write(files.checkpoint, state)
-        ):
-            shown = shown or PretrainLine(screen, config.epochs)
+        for result in pretrain_together(config, machine, resume_from=resume_from, save=save):
             if isinstance(result, PretrainedEncoder):
                 assert last is not None
                 write(files.encoder, result.encoder)
                 files.checkpoint.unlink(missing_ok=True)
-                logger.debug("pretrained in %.1f s", time.monotonic() - begun)
-                return Pretrained(files.encoder, config.backbone, last, result.random_knn_accuracy)
-            shown.show(result)
+                return Pretrained(files.encoder, config, last, result.random_knn_accuracy)
+            if is_new or not result.is_finite:
+                shown.show(result)
             if not result.is_finite:
                 files.checkpoint.unlink(missing_ok=True)
                 raise HpoError(
@@ -130,4 +133,4 @@ def _found(files: PretrainFiles, config: PretrainConfig) -> Pretrained:
     logger.info("%s is there already, pretrained with the same options", files.encoder)
     result = dict(said[RESULT_KEY])
     random_knn_accuracy = result.pop("random_knn_accuracy")
-    return Pretrained(files.encoder, config.backbone, PretrainEpoch(**result), random_knn_accuracy)
+    return Pretrained(files.encoder, config, PretrainEpoch(**result), random_knn_accuracy)

@@ -86,6 +86,8 @@ def pretrain(
     is_first = processes.rank == 0
     if resume_from is not None:
         progress = checkpoint.restore(resume_from, learner)
+        if is_first:
+            logger.info("continuing after epoch %d of %d", len(progress.epochs), config.epochs)
     else:
         progress = checkpoint.Progress(knn(learner, data) if is_first else float("nan"), [])
         if is_first:
