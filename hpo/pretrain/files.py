@@ -47,6 +47,8 @@ def files_of(output: Path) -> PretrainFiles:
         raise UsageError(f"--output {output}: is a folder; give the name of a file in it.")
     if not path.parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder {path.parent}; make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--output {output}: nothing can be written to {path.parent}; choose another folder.")
     return PretrainFiles(path)
 
 

@@ -68,8 +68,9 @@ def train_step(learner: Learner, pixels: Tensor, drawn: tuple[Drawn, Drawn]) -> 
 
 def projections(learner: Learner, pixels: Tensor, drawn: tuple[Drawn, Drawn]) -> Tensor:
     """Return the projections of both views of images, (2, b, D) float32."""
+    images = both_views(learner, pixels, drawn)
     with autocast(learner):
-        made: Tensor = learner.network(both_views(learner, pixels, drawn))
+        made: Tensor = learner.network(images)
     return made.float().view(2, len(pixels), -1)
 
 

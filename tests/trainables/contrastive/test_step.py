@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import DataConfig, MachineConfig
-from trainables.contrastive.config import PretrainConfig, PretrainMachine
+from trainables.contrastive.config import PretrainConfig, PretrainMachine, ViewConfig
 from trainables.contrastive.encoder import SimCLR
 from trainables.contrastive.nt_xent import nt_xent
 from trainables.contrastive.pretraining import drawn_views, new_learner
@@ -70,6 +70,19 @@ def test_batch_norm_notes_each_image_once_where_a_batch_is_cut() -> None:
 
     counts = {int(v) for name, v in made.network.named_buffers() if name.endswith("num_batches_tracked")}
     assert counts == {2}
+
+
+@pytest.mark.parametrize("micro_batch", [None, 5])
+def test_views_are_made_in_float32_where_the_network_computes_in_less(micro_batch: int | None) -> None:
+    config = dataclasses.replace(CONFIG, precision="bf16", views=ViewConfig(blur=1.0), optimizer="adam")
+    machine = PretrainMachine(machine=MachineConfig(micro_batch=micro_batch))
+    made = new_learner(config, machine)
+
+    figures = train_step(made, PIXELS, drawn_views(config, 1, 0))
+
+    assert made.compute.autocast is torch.bfloat16
+    assert both_views(made, PIXELS, drawn_views(config, 1, 0)).dtype is torch.float32
+    assert figures.isfinite().all()
 
 
 def two_steps(processes: Processes) -> dict[str, Any]:
