@@ -53,6 +53,8 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.study
 	$(BIN)/python -m benchmarks.contention
 	$(BIN)/python -m benchmarks.retrain --data-dir .bench
+	$(BIN)/python -m benchmarks.pretrain speed --data-dir .bench
+	$(BIN)/python -m benchmarks.pretrain quality --data-dir .bench
 
 check: .venv/.installed
 	$(BIN)/ruff check .

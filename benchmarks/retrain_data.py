@@ -67,19 +67,19 @@ def tasks(folder: Path) -> dict[str, Task]:
     """Write the subsets and the pretrained weights that are not there yet, and return the datasets by name."""
     fashion = DataConfig(dataset="fashion-mnist")
     training, test = (read(fashion, str(folder)) for read in (training_images, held_out_images))
-    others = _pretrain(folder, "others", _subset(folder, "others", training, test, OTHERS, 5000), 4)
+    others = _pretrain(folder, "others", subset(folder, "others", training, test, OTHERS, 5000), 4)
     whole = _pretrain(folder, "fashion", fashion.dataset, 2)
     digits = _pretrain(folder, "digits", "digits", 20)
     every = tuple(range(10))
     return {
-        "tops-250": Task(_subset(folder, "tops-250", training, test, TOPS, 250), others),
-        "fashion-500": Task(_subset(folder, "fashion-500", training, test, every, 500), digits),
+        "tops-250": Task(subset(folder, "tops-250", training, test, TOPS, 250), others),
+        "fashion-500": Task(subset(folder, "fashion-500", training, test, every, 500), digits),
         "digits": Task("digits", whole),
-        "tops-2000": Task(_subset(folder, "tops-2000", training, test, TOPS, 2000), others),
+        "tops-2000": Task(subset(folder, "tops-2000", training, test, TOPS, 2000), others),
     }
 
 
-def _subset(
+def subset(
     folder: Path, name: str, training: LabelledImages, test: LabelledImages, classes: Sequence[int], size: int
 ) -> str:
     """Write `size` training images and `TEST_IMAGES` others, the same number of each class; return the dataset."""

@@ -10,7 +10,7 @@ from trainables.config import DATASETS, PAPER_BACKBONES
 
 def backbones(incomplete: str) -> list[str]:
     """Return the backbones that begin so."""
-    return [name for name in (*PAPER_BACKBONES, "all", "torchvision:") if name.startswith(incomplete)]
+    return [name for name in (*PAPER_BACKBONES, "all", "torchvision:", "small:") if name.startswith(incomplete)]
 
 
 def datasets(incomplete: str) -> list[str]:

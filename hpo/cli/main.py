@@ -30,6 +30,7 @@ from hpo.cli.guard import Aside, guarded, is_own
 from hpo.cli.home import ensure_home
 from hpo.cli.models import predict
 from hpo.cli.output import conclude, console, examples, print_json
+from hpo.cli.pretrain import pretrain
 from hpo.cli.relay import rays_text_aside
 from hpo.errors import UsageError
 from hpo.live.screen import is_interactive
@@ -72,8 +73,8 @@ def run(
     backbone: Annotated[
         list[str],
         typer.Option(
-            help="simclr, resnet18, resnet50, vgg, inception, vit, swin, torchvision:NAME, or package.module:function;"
-            " may be repeated, one study each; all: the first seven.",
+            help="simclr, resnet18, resnet50, vgg, inception, vit, swin, torchvision:NAME, small:NAME, or"
+            " package.module:function; may be repeated, one study each; all: the first seven.",
             autocompletion=completion.backbones,
         ),
     ],
@@ -301,6 +302,12 @@ def options(
 
 
 app.add_typer(cluster)
+app.command(
+    epilog=examples(
+        "hpo pretrain --arch resnet50 --dataset imagefolder:photos --epochs 200",
+        "hpo pretrain --arch resnet18 --dataset digits --no-flip --output digits.safetensors",
+    )
+)(pretrain)
 app.command(epilog=examples("hpo doctor", "hpo doctor --address auto --checkpoints /shared/checkpoints"))(doctor)
 app.command(
     epilog=examples(

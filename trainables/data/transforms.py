@@ -32,9 +32,14 @@ def shrink(image: Image.Image, geometry: Geometry) -> np.ndarray:
 
 def normalise(images: Tensor, geometry: Geometry) -> Tensor:
     """Return (B, 3, S, S) uint8 images as float32 in the range that the weights were trained on."""
+    return standardise(images.to(torch.float32).div_(255), geometry)
+
+
+def standardise(images: Tensor, geometry: Geometry) -> Tensor:
+    """Bring (B, 3, S, S) float32 images in [0, 1], in place, into the range that the weights were trained on."""
     mean, std = _constants(geometry, images.device)
     # torchvision's own function looks at the deviations' values, for which a GPU would have to be waited for.
-    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+    return images.sub_(mean).div_(std)
 
 
 @functools.lru_cache(maxsize=8)

@@ -8,6 +8,7 @@ from torch import nn
 from trainables.config import Exif, ModelConfig
 from trainables.networks.backbones import constructor_arguments
 from trainables.networks.identity import architecture_of
+from trainables.networks.small_stem import torchvisions_name
 from trainables.vision import models
 
 _LINES = """\
@@ -70,8 +71,8 @@ def _torchvisions(model: nn.Module, config: ModelConfig) -> Iterator[str]:
     if "aux_logits" in arguments:
         arguments |= {"aux_logits": False, "init_weights": False}
     said = "".join(f", {name}={value!r}" for name, value in arguments.items())
-    yield f'model = models.get_model("{architecture}", weights=None{said})'
-    for path, module in _differing(model, _published(architecture, arguments), ""):
+    yield f'model = models.get_model("{torchvisions_name(architecture)}", weights=None{said})'
+    for path, module in _differing(model, _published(torchvisions_name(architecture), arguments), ""):
         if not path:
             raise LookupError(type(module).__name__)
         steps = (f"[{name}]" if name.isdecimal() else f".{name}" for name in path.split("."))

@@ -20,9 +20,9 @@ from trainables.errors import InputError
 from trainables.networks.heads import PAPER_LOGITS, new_head
 from trainables.networks.identity import architecture_of, geometry_of, user_module, weights_of
 from trainables.networks.published import is_file_spec
+from trainables.networks.small_stem import PREFIX, get_model, is_small, resnets, torchvisions_name
 from trainables.networks.stages import last_stage, owns
 from trainables.networks.weights import fit, load_file
-from trainables.vision import models
 
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
 """Inception's and GoogLeNet's extra classifiers: in the published files, but no part of a fine-tuned network."""
@@ -110,7 +110,7 @@ def check(config: ModelConfig, data_dir: str | None) -> Network:
 def _published_model(architecture: str, config: ModelConfig) -> nn.Module:
     """Build the network as it was published, auxiliary classifiers included."""
     try:
-        model: nn.Module = models.get_model(architecture, weights=None, **constructor_arguments(architecture, config))
+        model = get_model(architecture, **constructor_arguments(architecture, config))
     except (AssertionError, ValueError, RuntimeError) as error:
         raise _bad_size(config, error) from error
     # Faster for the five convolutional backbones of the paper, no slower for ViT and Swin (benchmarks/precision.py).
@@ -148,6 +148,7 @@ def _pretrained(architecture: str, config: ModelConfig, data_dir: str | None) ->
     found = weights_of(architecture, config, data_dir)
     state = load_file(found.path, found.key)
     model = _published_model(architecture, config)
+    _check_stem(architecture, model, state, config)
     slot = _slot(model)
     has_final_layer = any(key.startswith(f"{slot}.") for key in state)
     fit(model, state, config.weights, _AUXILIARY if config.head == "paper" and has_final_layer else (*_AUXILIARY, slot))
@@ -155,6 +156,23 @@ def _pretrained(architecture: str, config: ModelConfig, data_dir: str | None) ->
     replaced = tuple(f"{name}." for name in (*_AUXILIARY, slot))
     given = {name: value for name, value in model.state_dict().items() if not name.startswith(replaced)}
     return _Pretrained(model, has_final_layer, digest(given))
+
+
+def _check_stem(architecture: str, model: nn.Module, state: Mapping[str, torch.Tensor], config: ModelConfig) -> None:
+    """Say which backbone a file is of, where its first layer is that of the same ResNet for images of another size.
+
+    Raises:
+        InputError: It is.
+    """
+    first, plain = "conv1.weight", torchvisions_name(architecture)
+    if plain not in resnets() or first not in state:
+        return
+    if state[first].shape != model.state_dict()[first].shape and state[first].shape[2:] in ((3, 3), (7, 7)):
+        other = f"torchvision:{plain}" if is_small(architecture) else f"{PREFIX}{plain}"
+        raise InputError(
+            f"--weights {config.weights}: its first layer is that of {other}, not of {config.backbone}; give --backbone"
+            f" {other}."
+        )
 
 
 def digest(state: Mapping[str, torch.Tensor]) -> str:

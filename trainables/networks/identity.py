@@ -24,6 +24,7 @@ from trainables.networks.published import (
     named_geometry,
     scaled,
 )
+from trainables.networks.small_stem import PREFIX, resnets, small_name
 from trainables.networks.weights import layout_of
 from trainables.vision import models
 
@@ -125,7 +126,9 @@ def weights_of(architecture: str, config: ModelConfig, data_dir: str | None) -> 
 
 
 def architecture_of(backbone: str) -> str:
-    """Return torchvision's name for a backbone; empty for a user's ``package.module:function``.
+    """Return the name of a backbone's architecture; empty for a user's ``package.module:function``.
+
+    It is torchvision's, or for ``small:NAME`` that of `trainables.networks.small_stem`.
 
     Raises:
         InputError: There is no such backbone; the message suggests the nearest.
@@ -134,14 +137,19 @@ def architecture_of(backbone: str) -> str:
     if not architecture and ":" in backbone:
         return ""
     known = models.list_models(module=models)
-    if architecture in known:
+    if architecture in (*known, *map(small_name, resnets())):
         return architecture
-    names = [*PAPER_BACKBONES, *(f"torchvision:{name}" for name in known)]
+    names = [
+        *PAPER_BACKBONES,
+        *(f"torchvision:{name}" for name in known),
+        *(f"{PREFIX}{name}" for name in resnets()),
+    ]
     near = difflib.get_close_matches(backbone, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     raise InputError(
         f"--backbone {backbone}: unknown backbone; {hint}Known are {', '.join(PAPER_BACKBONES)}, torchvision:NAME for"
-        " torchvision's other classification models, and package.module:function for your own."
+        f" torchvision's other classification models, {PREFIX}NAME for its ResNets with a stem for small images, and"
+        " package.module:function for your own."
     )
 
 

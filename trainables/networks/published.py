@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -12,6 +14,7 @@ from trainables.checkpoints.layouts import GEOMETRIES
 from trainables.config import IMAGENET, PAPER_BACKBONES, Geometry, data_root
 from trainables.errors import InputError
 from trainables.networks.fetch import extract_member, fetch
+from trainables.networks.small_stem import PREFIX, SMALL, is_small, small_name
 from trainables.networks.weights import file_and_key, is_safetensors
 from trainables.vision import models
 
@@ -94,7 +97,12 @@ def is_file_spec(spec: str) -> bool:
 
 
 def known_architecture(backbone: str) -> str:
-    """Return torchvision's name for one of the paper's backbones or ``torchvision:NAME``; empty for a user's own."""
+    """Return the name of the architecture of one of the paper's backbones, ``torchvision:NAME`` or ``small:NAME``.
+
+    That is torchvision's, or `small_name` of it; empty for a user's own.
+    """
+    if backbone.startswith(PREFIX):
+        return small_name(backbone.removeprefix(PREFIX))
     if backbone.startswith("torchvision:"):
         return backbone.partition(":")[2]
     return PAPER_BACKBONES.get(backbone, "")
@@ -122,14 +130,15 @@ def find_weights(architecture: str, backbone: str, spec: str, data_dir: str | No
     name = SIMCLR_DEFAULT if backbone == "simclr" and spec == "default" else spec
     if name in PUBLISHED:
         return _published(PUBLISHED[name], architecture, data_dir)
-    names = models.get_model_weights(architecture).__members__ if architecture else {}
+    names = _torchvisions(architecture)
     wanted = "DEFAULT" if name == "default" else name
     if wanted not in names:
         if Path(spec).is_file():
             raise InputError(f"--weights {spec}: {backbone} has no weights of that name; ./{spec} names the file here.")
+        default = ["default"] if names else []
         raise InputError(
             f"--weights {spec}: no such file, and {backbone} has no weights of that name;"
-            f" known are default, none, {', '.join([*names, *_published_for(architecture)])}, or a file's path."
+            f" known are {', '.join([*default, 'none', *names, *_published_for(architecture)])}, or a file's path."
         )
     chosen = names[wanted]
     digest = re.search(r"-([0-9a-f]{8,})\.pth$", chosen.url)
@@ -151,7 +160,9 @@ def named_geometry(architecture: str, name: str) -> Geometry:
         return PUBLISHED[name].geometry
     if name in GEOMETRIES:
         return GEOMETRIES[name]
-    names = models.get_model_weights(architecture).__members__ if architecture else {}
+    if is_small(architecture) and name == "default":
+        return SMALL
+    names = _torchvisions(architecture)
     wanted = "DEFAULT" if name == "default" else name
     if wanted not in names:
         raise InputError(
@@ -198,6 +209,13 @@ def scaled(geometry: Geometry, image_size: int | None) -> Geometry:
         mean=geometry.mean,
         std=geometry.std,
     )
+
+
+def _torchvisions(architecture: str) -> Mapping[str, Any]:
+    """Return torchvision's weights of an architecture by their names; there are none for another's."""
+    if not architecture or is_small(architecture):
+        return {}
+    return dict(models.get_model_weights(architecture).__members__)
 
 
 def _published(weights: PublishedWeights, architecture: str, data_dir: str | None) -> FoundWeights:

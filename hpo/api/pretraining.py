@@ -1,0 +1,187 @@
+"""Options of a pretraining, in groups like those of `hpo.api.options`, and what they mean together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from hpo.api.options import DataDir, Help
+from trainables.config import DEFAULT_CACHE_BYTES, DataConfig, Exif, MachineConfig, Precision
+from trainables.contrastive.config import (
+    SMALL_IMAGE,
+    OptimizerName,
+    PretrainConfig,
+    PretrainMachine,
+    Scaling,
+    Stem,
+    ViewConfig,
+)
+from trainables.errors import InputError
+
+if TYPE_CHECKING:
+    from hpo.pretrain.run import Pretrained
+
+_USUAL_RATES: dict[OptimizerName, float] = {"lars": 0.3, "adam": 1e-3}
+_SMALL_DATASETS = ("fashion-mnist", "cifar10", "digits")
+_SMALL_SIZE, _USUAL_SIZE = 32, 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainImages:
+    """Which images, and how views of them are made."""
+
+    dataset: Annotated[str, Help("pets, fashion-mnist, cifar10, digits, or imagefolder:DIR.")] = "pets"
+    val_fraction: Annotated[float, Help("Share of the training split that is kept aside for the kNN accuracy.")] = 0.25
+    exif: Annotated[Exif | None, Help("Turn images as their EXIF orientation says; default for imagefolder: turn.")] = (
+        None
+    )
+    image_size: Annotated[
+        int | None, Help("Side of a view, in pixels; default 32 of the small datasets, else 224.", least=8)
+    ] = None
+    min_crop: Annotated[float, Help("Least share of an image's area in a view, above 0 up to 1.")] = 0.08
+    flip: Annotated[bool, Help("Whether views are mirrored.")] = True
+    strength: Annotated[float, Help("Of the colour jitter: 0 none, 1 the paper's.", least=0, most=2)] = 1.0
+    blur: Annotated[
+        float | None, Help("Share of views that are blurred; default 0.5, up to 64 px 0.", least=0, most=1)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """Which network, and how it learns."""
+
+    stem: Annotated[Stem, Help("First layers: small for images up to 64 px (auto), or those for ImageNet.")] = "auto"
+    epochs: Annotated[int, Help("Passes over the images.", least=1)] = 100
+    warmup_epochs: Annotated[float, Help("Epochs in which the learning rate rises.", least=0)] = 10.0
+    batch_size: Annotated[int, Help("Images per step; two views of each.", least=2)] = 256
+    temperature: Annotated[float, Help("Of the loss, above 0.")] = 0.5
+    projection: Annotated[int, Help("Numbers per projection.", least=1)] = 128
+    optimizer: Annotated[OptimizerName, Help("What takes the steps.")] = "adam"
+    learning_rate: Annotated[float | None, Help("For 256 images a batch; default 0.3 of lars, 0.001 of adam.")] = None
+    scaling: Annotated[
+        Scaling | None, Help("How the rate grows with the batch; default linear of lars, sqrt of adam.")
+    ] = None
+    weight_decay: Annotated[float, Help("Of weights, not of biases and batch norms.", least=0)] = 1e-6
+    knn_every: Annotated[int, Help("Epochs between two measurements of the kNN accuracy.", least=1)] = 10
+    precision: Annotated[Precision, Help("What the network computes in.")] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainMachineOptions:
+    """On how much it runs."""
+
+    data_dir: DataDir = None
+    cache_bytes: Annotated[int, Help("Gigabytes (2^30) for decoded images and features.")] = DEFAULT_CACHE_BYTES
+    micro_batch: Annotated[
+        int | None, Help("Images on a device at a time; the loss stays that of the whole batch.", least=2)
+    ] = None
+    processes: Annotated[
+        int | None, Help("Processes that share each batch; default: one per card, one on a CPU.", least=1)
+    ] = None
+    nice: Annotated[int, Help("Niceness of the processes; 19 leaves others the CPUs.", least=0, most=19)] = 0
+
+
+def pretrain(
+    arch: str,
+    *,
+    images: PretrainImages,
+    options: PretrainOptions,
+    machine: PretrainMachineOptions,
+    seed: int = 0,
+    output: Path | None = None,
+    command: str | None = None,
+) -> "Pretrained":
+    """Pretrain a ResNet by SimCLR, on images without their labels.
+
+    Args:
+        arch: torchvision's name of a ResNet.
+        images: Which images.
+        options: How the network learns.
+        machine: On how much it runs.
+        seed: Decides the splits, as in studies, the network and the views.
+        output: The encoder's file; None: ``simclr-ARCH-DATASET.safetensors`` here.
+        command: What the user types to continue.
+
+    Raises:
+        InputError: Something that was given cannot be used.
+        HpoError: The pretraining failed.
+    """
+    from hpo.pretrain.run import run_pretraining
+
+    config = config_of(arch, images, options, seed)
+    return run_pretraining(config, machine_of(machine), output or Path(_name(arch, config.data.dataset)), command)
+
+
+def config_of(arch: str, images: PretrainImages, options: PretrainOptions, seed: int) -> PretrainConfig:
+    """Return what the options mean, defaults that depend on others included.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+    from hpo.spec import split_seeds
+
+    for name, value, fits in (
+        ("--min-crop", images.min_crop, 0 < images.min_crop <= 1),
+        ("--temperature", options.temperature, options.temperature > 0),
+        ("--learning-rate", options.learning_rate, options.learning_rate is None or options.learning_rate > 0),
+    ):
+        if not fits:
+            raise InputError(f"{name} must be above 0{' and at most 1' if 'crop' in name else ''}, but is {value}.")
+    size = images.image_size or (_SMALL_SIZE if images.dataset in _SMALL_DATASETS else _USUAL_SIZE)
+    is_small = options.stem == "small" or (options.stem == "auto" and size <= SMALL_IMAGE)
+    is_folder = images.dataset.startswith("imagefolder:")
+    rate = options.learning_rate
+    return PretrainConfig(
+        data=DataConfig(
+            dataset=_absolute(images.dataset),
+            val_fraction=images.val_fraction,
+            exif=images.exif or ("turn" if is_folder else "ignore"),
+            layouts="recognised",
+            split_seeds=split_seeds(seed),
+        ),
+        backbone=f"{'small' if is_small else 'torchvision'}:{arch}",
+        image_size=size,
+        views=ViewConfig(
+            min_area=images.min_crop,
+            flip=images.flip,
+            strength=images.strength,
+            blur=images.blur if images.blur is not None else 0.0 if size <= SMALL_IMAGE else 0.5,
+        ),
+        temperature=options.temperature,
+        projection=options.projection,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        warmup_epochs=min(options.warmup_epochs, options.epochs / 2),
+        optimizer=options.optimizer,
+        learning_rate=rate if rate is not None else _USUAL_RATES[options.optimizer],
+        scaling=options.scaling or ("linear" if options.optimizer == "lars" else "sqrt"),
+        weight_decay=options.weight_decay,
+        knn_every=options.knn_every,
+        precision=options.precision,
+        seed=seed,
+    )
+
+
+def machine_of(options: PretrainMachineOptions) -> PretrainMachine:
+    """Return what this machine gives."""
+    from trainables.contrastive.together import threads_of, usual_processes
+
+    processes = options.processes or usual_processes()
+    return PretrainMachine(
+        machine=MachineConfig(
+            data_dir=options.data_dir,
+            cache_bytes=options.cache_bytes,
+            threads=threads_of(processes),
+            nice=options.nice,
+            micro_batch=options.micro_batch,
+        ),
+        processes=processes,
+    )
+
+
+def _absolute(dataset: str) -> str:
+    kind, colon, folder = dataset.partition(":")
+    return f"{kind}:{Path(folder).expanduser().absolute()}" if colon else dataset
+
+
+def _name(arch: str, dataset: str) -> str:
+    return f"simclr-{arch}-{Path(dataset.partition(':')[2]).name or dataset}.safetensors"

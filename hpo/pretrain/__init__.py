@@ -1,0 +1,1 @@
+"""`hpo pretrain`: the life of a pretraining, from its options to the encoder's file."""

@@ -1,0 +1,130 @@
+"""What a pretraining is and what it gives: plain frozen records, without torch."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from trainables.config import DataConfig, Geometry, MachineConfig, Precision
+
+OptimizerName = Literal["lars", "adam"]
+Scaling = Literal["linear", "sqrt"]
+Stem = Literal["auto", "small", "imagenet"]
+
+SMALL_IMAGE = 64
+"""Up to this side, in pixels, a network has the small-image stem and views are not blurred (Chen et al. 2020,
+appendix B.9, for CIFAR-10)."""
+REFERENCE_BATCH = 256
+"""Images of the batch that a learning rate is stated for (Chen et al. 2020, section 2.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewConfig:
+    """How a view of an image is made: Chen et al. 2020, appendix A, with its defaults."""
+
+    min_area: float = 0.08
+    """Least share of the image's area in a random crop, in (0, 1]."""
+    flip: bool = True
+    """Whether half of the views are mirrored left to right."""
+    strength: float = 1.0
+    """Of the colour jitter, at least 0: brightness, contrast and saturation change by up to 0.8 of it, hue by 0.2."""
+    blur: float = 0.5
+    """Share of views that are blurred, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """All that decides the numbers of a pretraining, but the machine."""
+
+    data: DataConfig
+    """Its training images without those that validate are learned from; both serve the kNN accuracy."""
+    backbone: str
+    """``torchvision:NAME`` or ``small:NAME`` of a ResNet."""
+    image_size: int
+    """Side of a view, in pixels."""
+    views: ViewConfig = ViewConfig()
+    temperature: float = 0.5
+    """Of NT-Xent, above 0."""
+    projection: int = 128
+    """Numbers per projection."""
+    batch_size: int = 256
+    """Images per step; each gives two views."""
+    epochs: int = 100
+    warmup_epochs: float = 10.0
+    """Epochs in which the learning rate rises."""
+    optimizer: OptimizerName = "lars"
+    learning_rate: float = 0.3
+    """For a batch of `REFERENCE_BATCH` images."""
+    scaling: Scaling = "linear"
+    """Whether the learning rate grows with the batch size or with its square root."""
+    weight_decay: float = 1e-6
+    """None is on biases and batch norms."""
+    knn_every: int = 10
+    """Epochs between two measurements of the kNN accuracy; it is measured after the last in any case."""
+    precision: Precision = "auto"
+    seed: int = 0
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The highest learning rate, for the batch size at hand."""
+        times = self.batch_size / REFERENCE_BATCH
+        return self.learning_rate * (times if self.scaling == "linear" else math.sqrt(times))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainMachine:
+    """What the machine gives a pretraining."""
+
+    machine: MachineConfig
+    """`micro_batch` bounds the images that one process has on its device at a time, two views each."""
+    processes: int = 1
+    """Processes that share each batch, one per card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainEpoch:
+    """What one epoch of a pretraining gave; the first four are means over its steps."""
+
+    epoch: int
+    """Counted from 1."""
+    loss: float
+    """NT-Xent, in nats."""
+    top1: float
+    """Contrastive accuracy: the share of views to which the other view of their image is the nearest, in [0, 1]."""
+    alignment: float
+    """Mean squared distance of the two views of an image on the sphere, in [0, 4] (Wang & Isola 2020, alpha 2)."""
+    uniformity: float
+    """Log of the mean of exp(-2 d^2) over pairs of images, in [-8, 0]; 0: all are one point (ibid., t 2)."""
+    learning_rate: float
+    """Of the last step."""
+    seconds: float
+    """Wall time of the epoch, the kNN accuracy included."""
+    images_per_second: float
+    """Images, not views, by the wall time of the training."""
+    knn_accuracy: float | None = None
+    """On the validation images; None: not measured after this epoch."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the loss is a number; if not, the pretraining has diverged."""
+        return math.isfinite(self.loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedEncoder:
+    """The result of a pretraining."""
+
+    encoder: bytes
+    """A safetensors file with its preprocessing, for ``--weights``."""
+    random_knn_accuracy: float
+    """Of the same network before its first step, on the validation images."""
+
+
+def view_geometry(image_size: int) -> Geometry:
+    """Return the transform of an encoder's inputs: ImageNet's proportions, but all of an image of up to `SMALL_IMAGE`.
+
+    Mean and deviation are ImageNet's; they shift and scale the input, which batch norm takes in.
+    """
+    resize = image_size if image_size <= SMALL_IMAGE else round(image_size * 256 / 224)
+    return Geometry(
+        resize=resize, crop=image_size, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
