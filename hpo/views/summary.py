@@ -45,13 +45,13 @@ def summary(ledger: Ledger) -> StudySummary:
 
 def _time_left(ledger: Ledger, records: list[TrialRecord]) -> TimeLeft | None:
     """Return how long a study takes that runs, as far as the ledger knows; as many trials run at a time as do now."""
-    states, options, splits = count_states(records), ledger.run_options, ledger.splits
-    if not states["RUNNING"]:
+    running = count_states(records)["RUNNING"]
+    if not running:
         return None
-    search = ledger.spec.search
+    search, options, splits = ledger.spec.search, ledger.run_options, ledger.splits
     plan = Plan(
         to_come=max(options.trials - len(records), 0),
-        slots=states["RUNNING"],
+        slots=running,
         rungs=rungs_of(search, ledger.space.max_epochs),
         reduction_factor=search.reduction_factor,
         retrained=best_pace(records) if options.retrain else None,
