@@ -88,7 +88,7 @@ def build(config: ModelConfig, classes: int, *, data_dir: str | None, seed: int)
 
 
 def check(config: ModelConfig, data_dir: str | None) -> Network:
-    """Build `config` once and pass a blank image through it, so that a mistake shows before a study exists.
+    """Build `config` once and pass blank images through it, so that a mistake shows before a study exists.
 
     Returns:
         The network, without values.
@@ -103,7 +103,7 @@ def check(config: ModelConfig, data_dir: str | None) -> Network:
     try:
         # On the meta device torch computes batch norm in Python, and imports its compiler for it: seconds.
         with torch.inference_mode():
-            network.model.eval()(torch.zeros(1, 3, size, size))
+            network.model.eval()(torch.zeros(2, 3, size, size))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise _bad_size(config, error) from error
     network.model.to("meta")
