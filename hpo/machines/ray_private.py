@@ -55,7 +55,7 @@ def import_in_advance(modules: Sequence[str]) -> None:
     os.environ["RAY_preload_python_modules"] = ",".join(modules)  # noqa: SIM112 - Ray spells it so
     if modules:
         # Placing trials takes all CPUs, after which Ray ends, within a second, the processes that wait for them.
-        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")  # noqa: SIM112
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
     os.environ |= defaults if modules else {}
     class_cache.DEFAULT_ENV_VARS = {} if modules else defaults
     class_cache.ENV_VARS_TO_PROPAGATE = set() if modules else passed_on
