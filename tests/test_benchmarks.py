@@ -61,6 +61,7 @@ def test_ratios_are_taken_within_a_repetition() -> None:
     assert ratios(with_whole(results), "whole", "usual") == [4, 10]
 
 
+@pytest.mark.slow
 def test_the_drivers_benchmark_runs_real_studies() -> None:
     assert len(seconds_per_trial(2 * BLOCKS, "random")) == BLOCKS
     assert reports_per_second(5) > 0

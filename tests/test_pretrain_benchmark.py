@@ -33,6 +33,7 @@ def test_a_probe_is_linear() -> None:
     assert found[1] < 0.7
 
 
+@pytest.mark.slow
 def test_the_table_has_each_kind_of_features_on_the_test_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

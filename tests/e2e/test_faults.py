@@ -78,10 +78,17 @@ def test_a_batch_that_does_not_fit_is_split_and_the_size_remembered(faulty: tupl
     name = "tiny-tests.failing_backbones:crowded"
 
     first, second = shell.trials(name)
-    out, _ = shell.hpo("retrain", name)
 
     assert first.user_attrs["micro_batch"] == second.user_attrs["micro_batch"] == ROOM
     assert first.state.name == second.state.name == "COMPLETE"
+
+
+@pytest.mark.slow
+def test_a_batch_that_does_not_fit_is_split_in_the_retrain(faulty: tuple[Shell, str]) -> None:
+    shell, _ = faulty
+
+    out, _ = shell.hpo("retrain", "tiny-tests.failing_backbones:crowded")
+
     assert "held-out test accuracy" in out
 
 

@@ -69,9 +69,9 @@ def edited_code(folder: Path) -> None:
     ("change", "said"),
     [
         (other_weights, "weights.safetensors: the file is not the one that the study was started with"),
-        (no_weights, "weights.safetensors: there is no such file"),
+        pytest.param(no_weights, "weights.safetensors: there is no such file", marks=pytest.mark.slow),
         (another_image, "split are not those that the study was started with"),
-        (no_images, "there is no folder"),
+        pytest.param(no_images, "there is no folder", marks=pytest.mark.slow),
         (edited_code, "the file of own_backbone is not what the study was started with"),
     ],
 )
@@ -96,6 +96,7 @@ def test_what_has_changed_is_named_and_nothing_is_trained(
     assert (ledger.n_trials, ledger.run_options.trials, ledger.test_looks) == (1, 1, 0)
 
 
+@pytest.mark.slow
 def test_what_has_changed_is_not_retrained_and_what_was_restored_is_resumed(shell: Shell) -> None:
     code = (shell.folder / "own_backbone.py").read_bytes()
     edited_code(shell.folder)

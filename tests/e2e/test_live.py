@@ -49,6 +49,7 @@ def test_nothing_of_ray_and_no_line_that_was_too_long_was_on_the_screen(watched:
     assert max(screen.count("tiny: ") for screen in watched.seen) <= 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_200_columns_gives_the_terminal_back_and_says_how_to_continue(
     shell: Shell, watched: Terminal
 ) -> None:

@@ -48,6 +48,7 @@ def test_an_interrupted_old_study_continues_from_its_checkpoint(shell: Shell) ->
     assert open_study(shell.url, "interrupted").final is not None
 
 
+@pytest.mark.slow
 def test_an_old_study_is_retrained_and_gets_more_trials(shell: Shell) -> None:
     looks = open_study(shell.url, "finished").test_looks
 

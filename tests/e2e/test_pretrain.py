@@ -52,6 +52,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_one_that_was_killed_ends_as_one_that_was_not(folder: Path) -> None:
     killed = start(folder)
     wait_for(folder.parent / "e.safetensors.checkpoint", killed)

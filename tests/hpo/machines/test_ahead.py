@@ -46,7 +46,8 @@ def test_ray_is_there_when_it_is_wanted_and_gone_whatever_happens() -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert done.stderr == ""
+    # The cluster of a test beside this one is named.
+    assert [line for line in done.stderr.splitlines() if "--address auto uses it" not in line] == []
 
 
 @pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379"])

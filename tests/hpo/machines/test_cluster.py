@@ -378,6 +378,7 @@ def test_a_refusal_is_one_line_with_the_fix(
     assert not (stranger.folder / ".ray").exists()
 
 
+@pytest.mark.slow
 def test_the_doctor_looks_at_every_node(cluster: Cluster) -> None:
     out, _ = cluster.head.hpo(
         *("doctor", "--address", cluster.address, "--studies-dir", str(cluster.folder / "studies"), "--json"),
