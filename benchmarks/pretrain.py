@@ -1,6 +1,6 @@
 """What `hpo pretrain` is worth and what it costs, on real images.
 
-``python -m benchmarks.pretrain quality [DATASET ...]``: test accuracy of logistic regression on frozen features with 1,
+``python -m benchmarks.pretrain quality [DATASET ...]``: test accuracy of logistic regression on frozen features with 1, 5,
 10 and 100 % of the labels, after SimCLR, on the same network with random values, and on raw pixels; mean and range over
 seeds. ``python -m benchmarks.pretrain speed``: what share of a step views take, and images per second beside a loader
 that makes them image by image, of Lightly where it is installed (``pip install lightly``), else of torchvision.
@@ -37,7 +37,7 @@ from trainables.data.held_out import held_out_images
 from trainables.data.image_store import open_store
 
 SIZE = 32
-FRACTIONS = (0.01, 0.1, 1.0)
+FRACTIONS = (0.01, 0.05, 0.1, 1.0)
 FASHION_IMAGES = 3000
 VAL_FRACTION = 0.1
 Features = Callable[[np.ndarray], np.ndarray]
