@@ -12,7 +12,7 @@ from hpo.ledger.records import Assignment, Ending
 from hpo.machines.checkpoints import CheckpointPlace
 from hpo.machines.placement import Fit, Placement, Slot, correction, gigabytes
 from hpo.paths import StudyPaths, command
-from hpo.spec import RunOptions, trial_config, trial_seed
+from hpo.spec import RunOptions, trainable_config, trial_seed
 from trainables.config import EpochResult, FreezeMode, MemoryNeed
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class StudyRun:
     checkpoints: CheckpointPlace
     listener: Listener
     needs: Mapping[FreezeMode, MemoryNeed] = field(default_factory=dict)
-    """GPU memory by freeze mode; empty where no card says how much it has."""
+    """GPU memory by freeze mode; empty where no card says how much it has, and for all trainables but fine-tuning."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class StudyTrials:
         self._first_errors: list[str] | None = []
         self._corrections: dict[FreezeMode, float] = {}
         for record in run.ledger.records():
-            self._learn(record.params["freeze_mode"], record.memory_gb)
+            self._learn(_mode(record.params), record.memory_gb)
         waiting = run.ledger.enqueued_elsewhere
         if waiting:
             logger.warning(
@@ -131,7 +131,7 @@ class StudyTrials:
         # A trial begun on larger cards by an earlier run may fit on none of these: it finds its micro-batch by trying.
         fit = self._fit(assignment.params, placement) or Fit(placement.whole, None)
         self._fits[assignment.number] = fit
-        config = trial_config(
+        config = trainable_config(
             self.ledger.spec,
             self._options,
             assignment.params,
@@ -145,6 +145,7 @@ class StudyTrials:
             {
                 "study": self.ledger.name,
                 "number": assignment.number,
+                "trainable": self.ledger.spec.trainable,
                 "trial": config,
                 "reported": assignment.reported,
                 "checkpoints": self._checkpoints,
@@ -232,13 +233,14 @@ class StudyTrials:
         self._listener.ended(number, state, error)
 
     def _fit(self, params: dict[str, Any], placement: Placement) -> Fit | None:
-        mode: FreezeMode = params["freeze_mode"]
-        return placement.fit(mode, params["batch_size"], self._needs.get(mode), self._corrections.get(mode, 1.0))
+        mode = _mode(params)
+        # Without a batch size nobody has estimated what it needs.
+        return placement.fit(mode, params.get("batch_size", 1), self._needs.get(mode), self._corrections.get(mode, 1.0))
 
     def _accept(self, params: dict[str, Any], placement: Placement) -> bool:
         if self._fit(params, placement) is not None:
             return True
-        mode, batch_size = params["freeze_mode"], params["batch_size"]
+        mode, batch_size = _mode(params), params["batch_size"]
         if (mode, batch_size) not in self._warned:
             self._warned.add((mode, batch_size))
             logger.warning(
@@ -257,13 +259,13 @@ class StudyTrials:
 
     def _note_memory(self, number: int, measured_gb: float) -> None:
         params = self.ledger.again(number).params
-        need = self._needs.get(params["freeze_mode"])
+        need = self._needs.get(_mode(params))
         if need is None:
             return
         images = self._micro_batch(params, self._fits[number]) or params["batch_size"]
         estimated_gb = need.bytes_at(images) / 2**30
         self.ledger.note_memory(number, estimated_gb=estimated_gb, measured_gb=measured_gb)
-        self._learn(params["freeze_mode"], {"estimated": estimated_gb, "measured": measured_gb})
+        self._learn(_mode(params), {"estimated": estimated_gb, "measured": measured_gb})
 
     def _learn(self, mode: FreezeMode, memory_gb: dict[str, float] | None) -> None:
         """Correct the estimates of a freeze mode by the largest ratio that was measured."""
@@ -271,6 +273,12 @@ class StudyTrials:
             self._corrections[mode] = max(correction(mode, memory_gb), self._corrections.get(mode, 0.0))
 
 
+def _mode(params: dict[str, Any]) -> FreezeMode:
+    """Return a trial's freeze mode; where that is no parameter, all of a network trains."""
+    mode: FreezeMode = params.get("freeze_mode", "none")
+    return mode
+
+
 def epoch_result(result: dict[str, Any]) -> EpochResult:
     """Return the epoch from a trial's report to Ray."""
-    return EpochResult(**{name: result[name] for name in _EPOCH_FIELDS})
+    return EpochResult(**{name: result[name] for name in _EPOCH_FIELDS} | {"extra": dict(result["extra"])})
