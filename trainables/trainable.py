@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import inspect
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, SupportsFloat

@@ -1,16 +1,20 @@
 """A user's own trainable, which needs no torch, as a whole study: ASHA, a kill, resume, and all that looks at it."""
 
-import json
 import shutil
 import tomllib
 
 import pandas as pd
 import pytest
 
+from hpo.errors import HpoError
 from hpo.ledger.studies import open_study
+from hpo.models.folder import model_of_study
+from hpo.paths import StudyPaths
 from hpo.spec import trainable_config, trial_seed
+from hpo.studies.readiness import verify
 from tests.e2e.shell import ROOT, Shell, wait_for_checkpoint
 from tests.toy_trainable import train
+from trainables.errors import InputError
 
 SPACE = """
 [parameters]
@@ -38,7 +42,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     process = shell.start(
         *("run", "--trainable", "own_trainable:train", "--backbone", "resnet18", "--weights", "none"),
         *("--dataset", "digits", "--image-size", "8", "--space", "space.toml", "--study", "tiny"),
-        *("--trials", "12", "--grace-period", "2", "--reduction-factor", "2"),
+        *("--trials", "8", "--grace-period", "2", "--reduction-factor", "2"),
     )
     wait_for_checkpoint(shell.folder, process)
     process.kill()
@@ -56,7 +60,7 @@ def test_it_ends_as_if_it_had_not_been_killed(shell: Shell) -> None:
     records = ledger.records()
 
     assert {record.state for record in records} == {"COMPLETE", "PRUNED"}
-    assert len(records) == 12
+    assert len(records) == 8
     assert ledger.final is None
     for record in records:
         seed = trial_seed(ledger.spec, record.number)
@@ -91,20 +95,23 @@ def test_its_report_is_whole(shell: Shell) -> None:
     assert {"history", "curves", "slices"} <= {path.stem for path in (page.parent / "figures").glob("*.png")}
 
 
-def test_there_is_nothing_to_retrain(shell: Shell) -> None:
+def test_there_is_nothing_to_retrain_and_no_model(shell: Shell) -> None:
     _, err = shell.hpo("retrain", "tiny", code=2)
+    with pytest.raises(HpoError, match="tiny has no final model: its trials run own_trainable:train"):
+        model_of_study(StudyPaths(shell.folder / "studies", "tiny"), shell.url)
 
     assert err.strip().splitlines()[-1] == (
         "error: study tiny: own_trainable:train has no final model; `hpo export tiny` gives its best configuration."
     )
 
 
-def test_another_code_is_refused(shell: Shell) -> None:
+def test_another_code_is_refused(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(shell.folder)
+    monkeypatch.setenv("HPO_DATA_DIR", str(shell.folder / "data"))
+    ledger = open_study(shell.url, "tiny")
+    verify(ledger.spec, ledger.run_options)
     with (shell.folder / "own_trainable.py").open("a", encoding="utf-8") as file:
         file.write("# edited\n")
 
-    _, err = shell.hpo("resume", "tiny", "--trials", "13", code=2)
-
-    assert "--trainable own_trainable:train: the file of own_trainable is not what the study was started with" in err
-    summary = json.loads(shell.hpo("status", "tiny", "--json")[0])
-    assert sum(summary["trials"].values()) == 12
+    with pytest.raises(InputError, match="the file of own_trainable is not what the study was started with"):
+        verify(ledger.spec, ledger.run_options)
