@@ -34,7 +34,6 @@ epochs = 8
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A study that was killed while its trials ran, and resumed."""
     shell = Shell(tmp_path_factory.mktemp("trainable"), SPACE)
-    shell.environment["PYTHONPATH"] = f"{ROOT}:{shell.folder}"
     shutil.copy(ROOT / "tests" / "toy_trainable.py", shell.folder / "own_trainable.py")
     hold = shell.folder / "data" / "hold"
     hold.parent.mkdir()

@@ -10,7 +10,7 @@ from hpo.api.pretraining import PretrainImages, PretrainOptions
 from tests import pretraining as small
 from trainables import trainable
 from trainables.config import DataConfig, ModelConfig, TrainableConfig
-from trainables.contrastive.config import USUAL, PretrainEpoch, composed, stored_geometry
+from trainables.contrastive.config import USUAL, PretrainEpoch, PretrainMachine, composed, stored_geometry
 from trainables.contrastive.pretraining import pretrain
 from trainables.contrastive.trial import encoder_of, pretrain_config, with_stored_images
 from trainables.errors import InputError
@@ -34,7 +34,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrainableConfig:
 def test_its_results_are_those_of_the_pretraining_also_after_an_interruption(
     config: TrainableConfig, tmp_path: Path
 ) -> None:
-    machine = small.PretrainMachine(machine=config.machine)
+    machine = PretrainMachine(machine=config.machine)
     epochs = [one for one in pretrain(pretrain_config(config), machine) if isinstance(one, PretrainEpoch)]
     states: list[bytes] = []
 
