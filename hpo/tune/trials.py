@@ -1,5 +1,6 @@
 """One study's trials while they run: what is handed out next, what is recorded, and how each ends."""
 
+import dataclasses
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from hpo.machines.placement import Fit, Placement, Slot, correction, gigabytes
 from hpo.paths import StudyPaths, command
 from hpo.spec import RunOptions, trainable_config, trial_seed
 from trainables.config import EpochResult, FreezeMode, MemoryNeed
+from trainables.predictions import unpack
+from trainables.trainable import is_own
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +94,7 @@ class StudyTrials:
         self._failures: Counter[tuple[int, bool]] = Counter()
         self._restarted: set[int] = set()
         self._warned: set[tuple[FreezeMode, int]] = set()
+        self._warned_of_predictions = False
         self._first_errors: list[str] | None = []
         self._corrections: dict[FreezeMode, float] = {}
         for record in run.ledger.records():
@@ -162,7 +166,7 @@ class StudyTrials:
         """Record an epoch."""
         self._first_errors = None
         del self._failures[number, True]
-        epoch = epoch_result(result)
+        epoch = self._fitting(epoch_result(result))
         if result["restarted"] is not None and number not in self._restarted:
             self._restarted.add(number)
             self._listener.restarted(number, result["restarted"])
@@ -223,6 +227,28 @@ class StudyTrials:
             # A new study without a trial is not kept.
             again = f"; continue with: {command('resume', [self._paths])}" if self.ledger.n_trials else ""
             self.failure = type(failure)(f"{failure}{again}")
+
+    def _fitting(self, epoch: EpochResult) -> EpochResult:
+        """Leave predictions out that are not a class of each validation image, as a user's own trainable may give."""
+        if not epoch.val_predictions or not is_own(self.ledger.spec.trainable):
+            return epoch
+        images, classes = self.ledger.splits.get("validation"), len(self.ledger.splits.get("classes", ()))
+        try:
+            found = unpack(epoch.val_predictions)
+        except ValueError:
+            found = None
+        if found is not None and len(found) == images and found.max(initial=0) < classes:
+            return epoch
+        if not self._warned_of_predictions:
+            self._warned_of_predictions = True
+            logger.warning(
+                "study %s: %s yields val_predictions that are not a class of each of the %s validation images"
+                " (trainables.predictions.pack); they are left out",
+                self.ledger.name,
+                self.ledger.spec.trainable,
+                images,
+            )
+        return dataclasses.replace(epoch, val_predictions="")
 
     def _finish(self, number: int, state: Ending, error: str | None = None) -> None:
         self.ledger.finish(number, state, error=error)

@@ -1,11 +1,15 @@
 """A trainable is found by its name, and one that does not keep to the protocol is told so in a sentence."""
 
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
+import search_spaces
 from hpo.views.frames import trial_row
 from search_spaces.parameters import RESERVED
 from tests.makers import trial_record
@@ -116,6 +120,24 @@ def test_results_are_taken_in_plain_numbers(monkeypatch: pytest.MonkeyPatch) -> 
     assert (type(first.extra["f1"]), dict(first.extra)) == (float, {"f1": 0.5, "note": "a"})
     assert first.seconds > 0
     assert second.seconds == 3
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "trainables.md").read_text(encoding="utf-8")
+    for language, name in (("python", "mine.py"), ("toml", "mine.toml")):
+        (tmp_path / name).write_text(page.split(f"```{language}\n")[1].split("```")[0], encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    space = search_spaces.for_study("resnet18", "none", tmp_path / "mine.toml", "mine:train")
+    params = search_spaces.suggest(space, optuna.create_study().ask())
+    config = dataclasses.replace(CONFIG, params=params)
+
+    running = trainable.run("mine:train", config)
+    results = [next(running) for _ in range(config.epochs)]
+    again = trainable.run("mine:train", config)
+
+    assert [one.val_accuracy for one in results] == [next(again).val_accuracy for _ in results]
+    assert results[-1].val_accuracy > results[0].val_accuracy
+    assert trainable.digest("mine:train") is not None
 
 
 def test_no_parameter_can_have_the_name_of_a_column() -> None:
