@@ -10,17 +10,14 @@ from hpo.spec import StudySpec
 from trainables.config import DataConfig
 from trainables.trainable import SIMCLR_PRETRAIN
 
-_FIRST = ("learning_rate", "batch_size", "epochs", "freeze_mode")
-"""The order in which people read the parameters of fine-tuning; any other follows."""
+_LAST = ("learning_rate", "batch_size", "epochs", "freeze_mode")
+"""The order in which people read the parameters of fine-tuning; any other stands before them."""
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Return parameters in the order in which they are shown, `epochs` last of those that fine-tuning has not."""
+    """Return parameters in the order in which they are shown."""
     given = list(names)
-    others = [name for name in given if name not in _FIRST]
-    if not others:
-        return [name for name in _FIRST if name in given]
-    return [*others, *(name for name in _FIRST if name in given)]
+    return [*(name for name in given if name not in _LAST), *(name for name in _LAST if name in given)]
 
 
 def shown(value: object) -> str:
