@@ -56,11 +56,11 @@ def is_own(name: str) -> bool:
     return name not in BUILT_IN
 
 
-def resolve(name: str) -> Trainable:
-    """Return a trainable by its name.
+def check_name(name: str) -> None:
+    """See that a trainable may have this name, without a look at its code.
 
     Raises:
-        InputError: There is none, or it is no function that could be called like one.
+        InputError: It may not; the message suggests the nearest.
     """
     if is_own(name) and ":" not in name:
         near = difflib.get_close_matches(name, BUILT_IN, n=1)
@@ -69,6 +69,15 @@ def resolve(name: str) -> Trainable:
             f"--trainable {name}: unknown trainable; {hint}Known are {', '.join(BUILT_IN)}, and"
             " package.module:function for your own."
         )
+
+
+def resolve(name: str) -> Trainable:
+    """Return a trainable by its name.
+
+    Raises:
+        InputError: There is none, or it is no function that could be called like one.
+    """
+    check_name(name)
     try:
         found: Trainable = imported(BUILT_IN.get(name, name))
     # A user's module may raise anything.

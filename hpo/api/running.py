@@ -121,8 +121,9 @@ def run_together(
         from hpo.ledger.studies import recorded_spec
         from hpo.machines.ahead import ray_ahead
         from hpo.studies.lifecycle import IN_A_TRIAL, start
-        from trainables.trainable import has_final_model
+        from trainables.trainable import check_name, has_final_model
 
+        check_name(search.trainable)
         options = machines.options(trials)
         if not has_final_model(search.trainable):
             options = options.model_copy(update={"retrain": False})
