@@ -71,7 +71,7 @@ def test_another_trainables_parameters_are_shown_where_there_is_room() -> None:
     rows = [Row(3, params, 2, EpochResult(epoch=2, val_accuracy=0.5), "cpu")]
     view = dataclasses.replace(VIEW, rows=rows, best=Best(3, epoch(2, 0.5), params, "RUNNING"))
 
-    wide, narrow = text(view, 120, 24), text(view, 50, 24)
+    wide, narrow = text(view, 120, 24), text(view, 56, 24)
 
     assert wide[2] == "best 0.5000, trial 3 at epoch 2, still running: rate 0.5, is big True, 8 epochs"
     assert wide[-2].split() == ["trial", "rate", "is", "big", "epochs", "accuracy", "images/s", "machine"]
