@@ -105,7 +105,7 @@ def test_what_is_refused_after_ray_has_started_leaves_nothing_either(folder: Pat
         (("--trainable", "finetun"), "unknown trainable; did you mean finetune?"),
         (("--trainable", "mine:train"), "--trainable mine:train: has no search space of its own"),
         (("--trainable", "simclr-pretrain", "--weights", "a.pt"), "--weights a.pt: simclr-pretrain begins with random"),
-        (("--trainable", "simclr-pretrain", "--label-fraction", "0.1"), "batch_size of 256, and digits 102 images"),
+        (("--trainable", "simclr-pretrain", "--label-fraction", "0.1"), "batch_size of 256, and digits 109 images"),
         (("--nonsense",), "No such option"),
         (("--seed", str(2**63)), "'--seed'"),
     ],

@@ -23,13 +23,13 @@ SPACE = """
 [parameters]
 rate = { low = 1e-3, high = 1.0, log = true }
 shape = { choices = ["round", "square"] }
-epochs = { low = 2, high = 8, step = 2 }
+epochs = { low = 2, high = 6, step = 2 }
 is_big = { choices = [true, false] }
 
 [[enqueue]]
 rate = 0.1
 shape = "round"
-epochs = 8
+epochs = 6
 """
 
 
@@ -44,7 +44,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     process = shell.start(
         *("run", "--trainable", "own_trainable:train", "--backbone", "resnet18", "--weights", "none"),
         *("--dataset", "digits", "--image-size", "8", "--space", "space.toml", "--study", "tiny"),
-        *("--trials", "8", "--grace-period", "2", "--reduction-factor", "2"),
+        *("--trials", "6", "--grace-period", "2", "--reduction-factor", "2"),
     )
     wait_for_checkpoint(shell.folder, process)
     process.kill()
@@ -62,7 +62,7 @@ def test_it_ends_as_if_it_had_not_been_killed(shell: Shell) -> None:
     records = ledger.records()
 
     assert {record.state for record in records} == {"COMPLETE", "PRUNED"}
-    assert len(records) == 8
+    assert len(records) == 6
     assert ledger.final is None
     for record in records:
         seed = trial_seed(ledger.spec, record.number)
@@ -99,7 +99,7 @@ def test_its_parameters_are_shown_and_exported(hpo: Hpo, shell: Shell) -> None:
     document = tomllib.loads(exported)
     assert document["parameters"].keys() == {"rate", "shape", "epochs", "is_big"}
     assert document["enqueue"][0]["shape"] == "round"
-    assert "| trainable | own_trainable:train |" in note
+    assert "| trainable | own\\_trainable:train |" in note
 
 
 def test_its_report_is_whole(hpo: Hpo) -> None:
