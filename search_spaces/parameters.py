@@ -20,6 +20,7 @@ RESERVED = frozenset(
 """Columns that stand beside the parameters in tables of trials."""
 
 _ABOVE_0 = math.nextafter(0, 1)
+_FAR = 1e6
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,10 @@ class Rule:
             return "true or false"
         if self.kind == "any":
             return "a number, a text, true or false"
-        if self.kind == "number" and self.least == _ABOVE_0 and self.most > 1:
-            return "a number above 0"
-        low = "above 0" if self.least == _ABOVE_0 else f"from {self.least:g}"
-        high = f" to {self.most:g}" if self.kind == "number" else f" to {int(self.most)}"
-        return f"a{' whole' if self.kind == 'whole' else ''} number {low}{high if math.isfinite(self.most) else ''}"
+        noun = "a whole number" if self.kind == "whole" else "a number"
+        low = " above 0" if self.least == _ABOVE_0 else f" from {self.least:g}" if self.least > -math.inf else ""
+        # The greatest rate is far beyond any that works, and is not worth a word.
+        return f"{noun}{low}{f' to {self.most:.12g}' if self.most < _FAR else ''}"
 
     @property
     def step(self) -> "Rule":
@@ -117,7 +117,7 @@ def names_of(trainable: str) -> Names:
 
 
 _ANY = Rule("any")
-_POSITIVE = Rule("number", _ABOVE_0, 1e6)
+_POSITIVE = Rule("number", _ABOVE_0, _FAR)
 _FINETUNE = {
     "learning_rate": _POSITIVE,
     "batch_size": Rule("whole", 1, 65_536),
@@ -137,7 +137,7 @@ _PRETRAIN = {
     "projection": Rule("whole", 1, 65_536),
     "optimizer": Rule("word", words=("lars", "adam")),
     "scaling": Rule("word", words=("linear", "sqrt")),
-    "weight_decay": Rule("number", 0, 1e6),
+    "weight_decay": Rule("number", 0, _FAR),
 }
 """Those of `hpo pretrain` that decide what is learned; what a space leaves out has the default that it has there."""
 _KNOWN = {
