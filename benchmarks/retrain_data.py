@@ -131,6 +131,7 @@ def train_with_validation(learner: Learner, data: TrainingData) -> Iterator[Epoc
     network, best, weights = learner.network.model, -1.0, {}
     for epoch in range(1, learner.config.epochs + 1):
         result = run_epoch(learner, data.examples, data.splits.train, data.splits.validation, epoch)
+        assert result.val_loss is not None
         schedule.step(result.val_loss)
         if result.val_accuracy > best:
             best, weights = result.val_accuracy, copy.deepcopy(network.state_dict())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hpo.errors import UsageError
 from trainables.config import PAPER_BACKBONES
+from trainables.trainable import FINETUNE
 
 _LONGEST_NAME = 120
 
@@ -44,16 +45,20 @@ def check_study_name(name: str) -> str:
     return name
 
 
-def study_names(backbones: list[str], dataset: str, study: str | None) -> dict[str, str]:
+def study_names(backbones: list[str], dataset: str, study: str | None, trainable: str = FINETUNE) -> dict[str, str]:
     """Return the name of each backbone's study: `study`, or STUDY-BACKBONE of several, or BACKBONE-DATASET.
+
+    The last has the name of a trainable before it that is not fine-tuning.
 
     Raises:
         UsageError: It can be no study's name.
     """
     chosen = [name for one in backbones for name in (PAPER_BACKBONES if one == "all" else (one,))]
     several = len(set(chosen)) > 1
+    first = "" if trainable == FINETUNE else f"{_as_name(trainable)}-"
     names = {
-        one: f"{study}-{_as_name(one)}" if study and several else study or _default_name(one, dataset) for one in chosen
+        one: f"{study}-{_as_name(one)}" if study and several else study or f"{first}{_default_name(one, dataset)}"
+        for one in chosen
     }
     return {one: check_study_name(name) for one, name in names.items()}
 

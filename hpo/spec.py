@@ -15,9 +15,11 @@ from trainables.config import (
     MachineConfig,
     ModelConfig,
     SplitSeeds,
+    TrainableConfig,
     TrialConfig,
 )
 from trainables.seeds import stream
+from trainables.trainable import FINETUNE
 
 SCHEMA_VERSION = 2
 """Version of the specifications in ledgers; hpo/ledger/migrations.py reads the earlier ones."""
@@ -64,6 +66,10 @@ class StudySpec(BaseModel):
     search: SearchConfig
     seed: int
     """Every random stream of the study is a named child of it (`trainables.seeds`)."""
+    trainable: str = FINETUNE
+    """What a trial runs: a name in `trainables.trainable.BUILT_IN`, or ``package.module:function``."""
+    trainable_sha256: str | None = None
+    """Digest of the file of a user's own trainable; None: it is this project's, or in no file."""
     offset_seeds: bool = False
     """Whether trial n of seed s is seeded with s * 1,000,003 + n, as in studies of hpo 0.1.0."""
 
@@ -166,15 +172,27 @@ def differences(recorded: StudySpec, asked: StudySpec) -> list[str]:
 def trial_config(
     spec: StudySpec, options: RunOptions, params: dict[str, Any], seed: int, threads: int, micro_batch: int | None
 ) -> TrialConfig:
-    """Return what a trial with the sampled `params` trains."""
-    machine = MachineConfig(
+    """Return what fine-tuning with the sampled `params` trains."""
+    machine = _machine(options, threads, micro_batch)
+    return TrialConfig(data=spec.data, model=spec.model, seed=seed, machine=machine, **params)
+
+
+def trainable_config(
+    spec: StudySpec, options: RunOptions, params: dict[str, Any], seed: int, threads: int, micro_batch: int | None
+) -> TrainableConfig:
+    """Return what a study's trainable is given in a trial with the sampled `params`."""
+    machine = _machine(options, threads, micro_batch)
+    return TrainableConfig(data=spec.data, model=spec.model, params=params, seed=seed, machine=machine)
+
+
+def _machine(options: RunOptions, threads: int, micro_batch: int | None) -> MachineConfig:
+    return MachineConfig(
         data_dir=options.data_dir,
         cache_bytes=options.cache_bytes,
         threads=threads,
         nice=options.nice,
         micro_batch=micro_batch,
     )
-    return TrialConfig(data=spec.data, model=spec.model, seed=seed, machine=machine, **params)
 
 
 def _flat(document: dict[str, Any], above: str = "") -> dict[str, Any]:

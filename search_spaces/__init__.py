@@ -17,13 +17,15 @@ A file has a table ``parameters`` and any number of ``enqueue`` entries::
     learning_rate = 1e-4
     batch_size = 64
 
-The parameters are `learning_rate`, `batch_size`, `epochs` and `freeze_mode`, all four in each file; a file without
-``parameters`` takes those of the space that it is laid over.
+The parameters are those of the trainable (`search_spaces.parameters`): of fine-tuning `learning_rate`, `batch_size`,
+`epochs` and `freeze_mode`, all four in each file. A file without ``parameters`` takes those of the space that it is
+laid over.
 """
 
 from search_spaces.files import builtin, for_study, load
+from search_spaces.parameters import ParamValue
 from search_spaces.sampling import suggest
-from search_spaces.space import Alternative, ParamValue, SearchSpace, SpaceError, from_dict, to_dict
+from search_spaces.space import Alternative, SearchSpace, SpaceError, from_dict, to_dict
 
 __all__ = [
     "Alternative",

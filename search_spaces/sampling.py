@@ -3,7 +3,8 @@
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from search_spaces.space import Distribution, ParamValue, SearchSpace, holding
+from search_spaces.parameters import ParamValue
+from search_spaces.space import Distribution, SearchSpace, holding
 
 
 def suggest(space: SearchSpace, trial: optuna.trial.BaseTrial) -> dict[str, ParamValue]:

@@ -3,21 +3,18 @@
 import difflib
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna.distributions as od
 
-ParamValue = float | int | str
-Distribution = od.FloatDistribution | od.IntDistribution | od.CategoricalDistribution
+from search_spaces.parameters import Names, ParamValue, Rule, names_of
 
-NAMES = ("learning_rate", "batch_size", "epochs", "freeze_mode")
-FREEZE_MODES = ("none", "partial", "backbone")
+Distribution = od.FloatDistribution | od.IntDistribution | od.CategoricalDistribution
 
 _RANGE_KEYS = frozenset({"low", "high", "log", "step", "when"})
 _CHOICE_KEYS = frozenset({"choices", "when"})
-_LARGEST = {"batch_size": 65_536, "epochs": 100_000}
 
 
 class SpaceError(ValueError):
@@ -45,13 +42,17 @@ class SearchSpace:
 
     @property
     def freeze_modes(self) -> frozenset[ParamValue]:
-        """Those that can be drawn."""
-        return frozenset(value for value in _values(self.parameters["freeze_mode"]) or ())
+        """Those that can be drawn; empty where it is no parameter."""
+        return frozenset(_values(self.parameters.get("freeze_mode", ())) or ())
 
     @property
     def max_epochs(self) -> int:
         """The most epochs that a trial can have."""
-        return max(int(_largest(alternative.distribution)) for alternative in self.parameters["epochs"])
+        return self.largest("epochs")
+
+    def largest(self, name: str) -> int:
+        """Return the greatest value that a parameter of whole numbers can have."""
+        return max(int(_largest(alternative.distribution)) for alternative in self.parameters[name])
 
     def smallest_batch(self, freeze_mode: str) -> int:
         """Return the fewest images of a batch that can be drawn with a freeze mode."""
@@ -59,13 +60,16 @@ class SearchSpace:
         return min(int(_smallest(alternative.distribution)) for alternative in possible)
 
 
-def from_dict(data: Mapping[str, Any], where: str, base: SearchSpace | None = None) -> SearchSpace:
+def from_dict(
+    data: Mapping[str, Any], where: str, base: SearchSpace | None = None, trainable: str = "finetune"
+) -> SearchSpace:
     """Check a document and return the search space that it describes.
 
     Args:
         data: The document, in the structure of the TOML file.
         where: Its name, for errors.
         base: Gives the parameters of a document that has none; None: it must have them.
+        trainable: The name of what the trials run, which says which parameters there are.
 
     Raises:
         SpaceError: It has mistakes; the message lists them all.
@@ -77,9 +81,9 @@ def from_dict(data: Mapping[str, Any], where: str, base: SearchSpace | None = No
     if "parameters" not in data and base is not None:
         parameters = dict(base.parameters)
     else:
-        parameters = _parameters(data.get("parameters"), problems)
+        parameters = _parameters(data.get("parameters"), names_of(trainable), problems)
     _raise(problems, where)
-    enqueue = _enqueue(data.get("enqueue", []), parameters, problems)
+    enqueue = _enqueue(data.get("enqueue", []), parameters, names_of(trainable), problems)
     _raise(problems, where)
     return SearchSpace(parameters, enqueue)
 
@@ -107,33 +111,35 @@ def _raise(problems: list[str], where: str) -> None:
         raise SpaceError("\n".join(f"{where}: {problem}" for problem in problems))
 
 
-def _parameters(table: object, problems: list[str]) -> dict[str, tuple[Alternative, ...]]:
+def _parameters(table: object, names: Names, problems: list[str]) -> dict[str, tuple[Alternative, ...]]:
     if not isinstance(table, Mapping):
-        problems.append(f"parameters: a table with {', '.join(NAMES)} is needed.")
+        problems.append(f"parameters: a table with {', '.join(names.needed)} is needed.")
         return {}
     for name in table:
-        if name not in NAMES:
-            near = difflib.get_close_matches(str(name), NAMES, n=1)
+        if names.wrong(name):
+            near = difflib.get_close_matches(str(name), names.rules, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            problems.append(f"parameters.{name}: unknown; {hint}allowed are {', '.join(NAMES)}.")
-    found = {}
-    for name in NAMES:
-        if name not in table:
-            problems.append(f"parameters.{name}: missing; give a range, choices or a constant.")
-        else:
-            found[name] = _alternatives(name, table[name], problems)
+            problems.append(f"parameters.{name}: unknown; {hint}allowed are {names.allowed}.")
+    missing = [name for name in names.needed if name not in table]
+    problems += [f"parameters.{name}: missing; give a range, choices or a constant." for name in missing]
+    # What is drawn depends on the order, which is the same for a study that is read from its ledger.
+    ordered = [*(name for name in names.needed if name in table), *(one for one in table if one not in names.needed)]
+    known = [name for name in ordered if not names.wrong(name)]
+    found = {name: _alternatives(name, table[name], names, known, problems) for name in known}
     if problems:
         return {}
     return _ordered(found, problems)
 
 
-def _alternatives(name: str, entry: object, problems: list[str]) -> tuple[Alternative, ...]:
+def _alternatives(
+    name: str, entry: object, names: Names, known: Sequence[str], problems: list[str]
+) -> tuple[Alternative, ...]:
     entries = entry if isinstance(entry, list) and entry and isinstance(entry[0], Mapping) else [entry]
     several = len(entries) > 1
     alternatives = []
     for index, one in enumerate(entries):
         key = f"parameters.{name}[{index}]" if several else f"parameters.{name}"
-        alternative = _alternative(name, key, one, problems)
+        alternative = _alternative(name, key, one, names, known, problems)
         if alternative is not None:
             alternatives.append(alternative)
     categorical = {
@@ -148,63 +154,75 @@ def _alternatives(name: str, entry: object, problems: list[str]) -> tuple[Altern
     return tuple(alternatives)
 
 
-def _alternative(name: str, key: str, entry: object, problems: list[str]) -> Alternative | None:
+def _alternative(
+    name: str, key: str, entry: object, names: Names, known: Sequence[str], problems: list[str]
+) -> Alternative | None:
     before = len(problems)
     table = entry if isinstance(entry, Mapping) else {"choices": [entry]}
     kind = _CHOICE_KEYS if "choices" in table else _RANGE_KEYS
     for extra in table.keys() - kind:
         allowed = ", ".join(sorted(kind))
         problems.append(f"{key}.{extra}: unknown here; allowed are {allowed}.")
-    distribution = _choices(name, key, table, problems) if "choices" in table else _range(name, key, table, problems)
-    when = _when(name, key, table.get("when", {}), problems)
+    drawn = _choices if "choices" in table else _range
+    distribution = drawn(names.rule(name), key, table, problems)
+    when = _when(name, key, table.get("when", {}), names, known, problems)
     if distribution is None or len(problems) > before:
         return None
     return Alternative(distribution, when)
 
 
-def _choices(name: str, key: str, table: Mapping[str, Any], problems: list[str]) -> Distribution | None:
+def _choices(rule: Rule, key: str, table: Mapping[str, Any], problems: list[str]) -> Distribution | None:
     choices = table["choices"]
     if not isinstance(choices, list) or not choices:
         problems.append(f"{key}.choices: a list of at least one value is needed, but it is {choices!r}.")
         return None
-    wrong = [problem for value in choices if (problem := _wrong_value(name, value))]
+    wrong = [problem for value in choices if (problem := rule.wrong(value))]
     problems += [f"{key}: {problem}" for problem in wrong]
     if wrong:
         return None
-    values = [float(value) if name == "learning_rate" else value for value in choices]
+    values = [rule.stored(value) for value in choices]
     if len(set(values)) < len(values):
         problems.append(f"{key}.choices: each value may stand there once, but it is {choices!r}.")
         return None
     return od.CategoricalDistribution(values)
 
 
-def _range(name: str, key: str, table: Mapping[str, Any], problems: list[str]) -> Distribution | None:
-    if name == "freeze_mode":
-        problems.append(f"{key}: choices or a constant is needed, of {', '.join(FREEZE_MODES)}.")
+def _range(rule: Rule, key: str, table: Mapping[str, Any], problems: list[str]) -> Distribution | None:
+    if not rule.is_range:
+        problems.append(f"{key}: choices or a constant is needed, of {rule.needed.removeprefix('one of ')}.")
         return None
     if "low" not in table or "high" not in table:
         problems.append(f"{key}: a range needs low and high (or give choices).")
         return None
-    low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
-    wrong = [f"{end}: {problem}" for end in ("low", "high") if (problem := _wrong_value(name, table[end]))]
-    if not isinstance(log, bool):
-        wrong.append(f"log: true or false is needed, but it is {log!r}.")
-    elif step is not None and log:
-        wrong.append("step: cannot be used with log = true; leave one of them out.")
-    elif step is not None and (problem := _wrong_value(name, step)):
-        wrong.append(f"step: {problem}")
+    wrong = _wrong_ends(rule, table)
     problems += [f"{key}.{problem}" for problem in wrong]
     if wrong:
         return None
+    low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
     if low > high:
         problems.append(f"{key}: low <= high must hold, but low={low}, high={high}; swap them.")
         return None
     if step is not None and not _divides(low, high, step):
         problems.append(f"{key}.step: high - low must be a multiple of step, but low={low}, high={high}, step={step}.")
         return None
-    if name == "learning_rate":
+    if rule.kind == "number" or any(isinstance(value, float) for value in (low, high, step)):
         return od.FloatDistribution(float(low), float(high), log=log, step=None if step is None else float(step))
     return od.IntDistribution(low, high, log=log, step=1 if step is None else step)
+
+
+def _wrong_ends(rule: Rule, table: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong with the ends of a range, and with how it is drawn between them."""
+    step, log = table.get("step"), table.get("log", False)
+    wrong = [f"{end}: {problem}" for end in ("low", "high") if (problem := rule.end.wrong(table[end]))]
+    if not isinstance(log, bool):
+        wrong.append(f"log: true or false is needed, but it is {log!r}.")
+    elif step is not None and log:
+        wrong.append("step: cannot be used with log = true; leave one of them out.")
+    elif step is not None and (problem := rule.step.wrong(step)):
+        wrong.append(f"step: {problem}")
+    elif log and not wrong and table["low"] <= 0:
+        wrong.append(f"low: log = true needs a number above 0, but it is {table['low']!r}.")
+    return wrong
 
 
 def _divides(low: float, high: float, step: float) -> bool:
@@ -212,38 +230,26 @@ def _divides(low: float, high: float, step: float) -> bool:
     return math.isfinite(count) and math.isclose(count, round(count), rel_tol=1e-9, abs_tol=1e-9)
 
 
-def _wrong_value(name: str, value: object) -> str | None:
-    """Say what is wrong with one value of a parameter; None where nothing is."""
-    if name == "freeze_mode":
-        if isinstance(value, str) and value in FREEZE_MODES:
-            return None
-        return f"one of {', '.join(FREEZE_MODES)} is needed, but it is {value!r}."
-    if name == "learning_rate":
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and 0 < value <= 1e6:  # type: ignore[operator] # `number` says so
-            return None
-        return f"a number above 0 is needed, but it is {value!r}."
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST[name]:
-        return None
-    return f"a whole number from 1 to {_LARGEST[name]} is needed, but it is {value!r}."
-
-
-def _when(name: str, key: str, table: object, problems: list[str]) -> dict[str, tuple[ParamValue, ...]]:
+def _when(
+    name: str, key: str, table: object, names: Names, known: Sequence[str], problems: list[str]
+) -> dict[str, tuple[ParamValue, ...]]:
     if not isinstance(table, Mapping):
         problems.append(f'{key}.when: a table such as {{ freeze_mode = "none" }} is needed, but it is {table!r}.')
         return {}
     conditions = {}
     for other, values in table.items():
-        if other not in NAMES or other == name:
-            problems.append(f"{key}.when.{other}: another parameter is needed: {', '.join(set(NAMES) - {name})}.")
+        if other not in known or other == name:
+            others = ", ".join(one for one in known if one != name)
+            problems.append(f"{key}.when.{other}: another parameter is needed: {others}.")
             continue
+        rule = names.rule(other)
         allowed = values if isinstance(values, list) else [values]
-        wrong = [problem for value in allowed if (problem := _wrong_value(other, value))]
+        wrong = [problem for value in allowed if (problem := rule.wrong(value))]
         problems += [f"{key}.when.{other}: {problem}" for problem in wrong]
         if not allowed:
             problems.append(f"{key}.when.{other}: at least one value is needed.")
         if not wrong:
-            conditions[other] = tuple(float(v) if other == "learning_rate" else v for v in allowed)
+            conditions[other] = tuple(rule.stored(value) for value in allowed)
     return conditions
 
 
@@ -304,16 +310,16 @@ def _values(alternatives: tuple[Alternative, ...]) -> tuple[ParamValue, ...] | N
 
 
 def _enqueue(
-    entries: object, parameters: Mapping[str, tuple[Alternative, ...]], problems: list[str]
+    entries: object, parameters: Mapping[str, tuple[Alternative, ...]], names: Names, problems: list[str]
 ) -> tuple[dict[str, ParamValue], ...]:
     if not isinstance(entries, list):
         problems.append("enqueue: a list of tables ([[enqueue]]) is needed.")
         return ()
-    return tuple(_entry(f"enqueue[{index}]", entry, parameters, problems) for index, entry in enumerate(entries))
+    return tuple(_entry(f"enqueue[{index}]", entry, parameters, names, problems) for index, entry in enumerate(entries))
 
 
 def _entry(
-    key: str, entry: object, parameters: Mapping[str, tuple[Alternative, ...]], problems: list[str]
+    key: str, entry: object, parameters: Mapping[str, tuple[Alternative, ...]], names: Names, problems: list[str]
 ) -> dict[str, ParamValue]:
     if not isinstance(entry, Mapping):
         problems.append(f"{key}: a table of parameters is needed, but it is {entry!r}.")
@@ -321,11 +327,11 @@ def _entry(
     checked: dict[str, ParamValue] = {}
     for name, value in entry.items():
         if name not in parameters:
-            problems.append(f"{key}.{name}: unknown; allowed are {', '.join(NAMES)}.")
-        elif problem := _wrong_value(name, value):
+            problems.append(f"{key}.{name}: unknown; allowed are {', '.join(parameters)}.")
+        elif problem := names.rule(name).wrong(value):
             problems.append(f"{key}.{name}: {problem}")
         else:
-            checked[name] = float(value) if name == "learning_rate" else value
+            checked[name] = names.rule(name).stored(value)
     for name, value in checked.items():
         fitting = [a for a in parameters[name] if _compatible(a, checked) and _contains(a.distribution, value)]
         if not fitting:

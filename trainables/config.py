@@ -2,7 +2,8 @@
 
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -159,31 +160,57 @@ class TrialConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainableConfig:
+    """What a trainable is given (`trainables.trainable`): all that decides the numbers of one trial."""
+
+    data: DataConfig
+    model: ModelConfig
+    params: Mapping[str, float | int | str]
+    """What the search space's parameters were drawn as, by their names."""
+    seed: int = 0
+    machine: MachineConfig = MachineConfig()
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are asked for."""
+        return int(self.params["epochs"])
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images per step; None: that is no parameter."""
+        size = self.params.get("batch_size")
+        return None if size is None else int(size)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpochResult:
-    """What one epoch of training gave."""
+    """What one epoch of training gave; what has a default need not be measured by every trainable."""
 
     epoch: int
     """Counted from 1."""
     val_accuracy: float
-    """Share of validation images classified right, in [0, 1]; NaN where there is no validation split."""
-    val_loss: float
+    """What a study maximises, in [0, 1]: of fine-tuning the share of validation images classified right; NaN where
+    there is no validation split."""
+    val_loss: float | None = None
     """Mean cross-entropy over the validation images, in nats; NaN where there is no validation split."""
-    train_loss: float
-    """Mean cross-entropy over the epoch's training images as they were trained on, in nats."""
-    learning_rate: float
-    """Adam's learning rate during this epoch."""
-    seconds: float
-    """Wall time of the epoch, validation included."""
-    images_per_second: float
+    train_loss: float | None = None
+    """Of fine-tuning the mean cross-entropy over the epoch's training images as they were trained on, in nats."""
+    learning_rate: float | None = None
+    """The optimiser's learning rate during this epoch."""
+    seconds: float = 0.0
+    """Wall time of the epoch, validation included; 0: whoever runs the trainable measures it."""
+    images_per_second: float | None = None
     """Training images by the training part's wall time."""
     val_predictions: str = ""
     """The class of each validation image (`trainables.predictions`), of an epoch that is its trial's best so far; empty
     for the others."""
+    extra: Mapping[str, float | str] = field(default_factory=dict)
+    """Whatever else was measured, by its name. Numbers are shown in curves; texts are kept."""
 
     @property
     def is_finite(self) -> bool:
-        """Whether both losses are numbers; a trial whose loss is NaN or infinite has diverged."""
-        return math.isfinite(self.train_loss) and math.isfinite(self.val_loss)
+        """Whether the losses are numbers; a trial whose loss is NaN or infinite has diverged."""
+        return all(loss is None or math.isfinite(loss) for loss in (self.train_loss, self.val_loss))
 
 
 @dataclass(frozen=True, kw_only=True)

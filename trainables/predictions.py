@@ -12,5 +12,12 @@ def pack(indices: np.ndarray) -> str:
 
 
 def unpack(text: str) -> np.ndarray:
-    """Return the (N,) int64 class indices that `pack` was given."""
-    return np.frombuffer(zlib.decompress(base64.b85decode(text)), "<u2").astype(np.int64)
+    """Return the (N,) int64 class indices that `pack` was given.
+
+    Raises:
+        ValueError: The text is no result of `pack`.
+    """
+    try:
+        return np.frombuffer(zlib.decompress(base64.b85decode(text)), "<u2").astype(np.int64)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from hpo.choices import Sampler
 from hpo.paths import StudyPaths, located_by, studies_dir
 from trainables.config import DEFAULT_CACHE_BYTES, Augment, DataConfig, Exif, HeadKind, ModelConfig, Precision
+from trainables.trainable import FINETUNE
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -111,8 +112,11 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """How to search."""
+    """What is searched, and how."""
 
+    trainable: Annotated[
+        str, Help("What a trial runs: finetune, simclr-pretrain, or package.module:function of your own.")
+    ] = FINETUNE
     space: Annotated[Path | None, Help("A search space of your own, a TOML file.")] = None
     sampler: Annotated[Sampler, Help("What proposes configurations.")] = "tpe"
     asha: Annotated[bool, Help("Whether ASHA stops the weak trials early.")] = True

@@ -13,16 +13,13 @@ from trainables.contrastive.config import (
     PretrainMachine,
     Scaling,
     Stem,
-    ViewConfig,
+    composed,
+    usual_size,
 )
 from trainables.errors import InputError
 
 if TYPE_CHECKING:
     from hpo.pretrain.run import Pretrained
-
-_USUAL_RATES: dict[OptimizerName, float] = {"lars": 0.3, "adam": 1e-3}
-_SMALL_DATASETS = ("fashion-mnist", "cifar10", "digits")
-_SMALL_SIZE, _USUAL_SIZE = 32, 224
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,35 +123,20 @@ def config_of(arch: str, images: PretrainImages, options: PretrainOptions, seed:
     ):
         if not fits:
             raise InputError(f"{name} must be above 0{' and at most 1' if 'crop' in name else ''}, but is {value}.")
-    size = images.image_size or (_SMALL_SIZE if images.dataset in _SMALL_DATASETS else _USUAL_SIZE)
+    size = images.image_size or usual_size(images.dataset)
     is_small = options.stem == "small" or (options.stem == "auto" and size <= SMALL_IMAGE)
     is_folder = images.dataset.startswith("imagefolder:")
-    rate = options.learning_rate
-    return PretrainConfig(
-        data=DataConfig(
+    return composed(
+        DataConfig(
             dataset=_absolute(images.dataset),
             val_fraction=images.val_fraction,
             exif=images.exif or ("turn" if is_folder else "ignore"),
             layouts="recognised",
             split_seeds=split_seeds(seed),
         ),
-        backbone=f"{'small' if is_small else 'torchvision'}:{arch}",
-        image_size=size,
-        views=ViewConfig(
-            min_area=images.min_crop,
-            flip=images.flip,
-            strength=images.strength,
-            blur=images.blur if images.blur is not None else 0.0 if size <= SMALL_IMAGE else 0.5,
-        ),
-        temperature=options.temperature,
-        projection=options.projection,
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        warmup_epochs=min(options.warmup_epochs, options.epochs / 2),
-        optimizer=options.optimizer,
-        learning_rate=rate if rate is not None else _USUAL_RATES[options.optimizer],
-        scaling=options.scaling or ("linear" if options.optimizer == "lars" else "sqrt"),
-        weight_decay=options.weight_decay,
+        f"{'small' if is_small else 'torchvision'}:{arch}",
+        size,
+        {**vars(images), **vars(options)},
         knn_every=options.knn_every,
         precision=options.precision,
         seed=seed,

@@ -65,7 +65,7 @@ def run(
         seed: Seed of the splits, the sampler and the trials, 0 to 2**63 - 1.
         data: Which images, and how they are split.
         model: Which weights and head.
-        search: The search space, the sampler, and ASHA.
+        search: What a trial runs, the search space, the sampler, and ASHA.
         machines: Where it runs, on how much, for how long.
         location: Where studies are.
 
@@ -89,7 +89,9 @@ def run(
         machines=machines,
         location=location,
     ).check()
-    studies = [open_study(name, location) for name in study_names(backbones, data.dataset, study).values()]
+    studies = [
+        open_study(name, location) for name in study_names(backbones, data.dataset, study, search.trainable).values()
+    ]
     return studies[0] if isinstance(backbone, str) and len(studies) == 1 else studies
 
 
@@ -110,7 +112,7 @@ def run_together(
     Raises:
         UsageError, InterruptedStudy: As `run` does.
     """
-    names = study_names(list(backbones), data.dataset, study)
+    names = study_names(list(backbones), data.dataset, study, search.trainable)
     with Screen() as screen:
         # Said before the imports, which take seconds.
         screen.doing(f"{_named(names.values())}: opening {data.dataset}")
@@ -119,9 +121,16 @@ def run_together(
         from hpo.ledger.studies import recorded_spec
         from hpo.machines.ahead import ray_ahead
         from hpo.studies.lifecycle import IN_A_TRIAL, start
+        from trainables.trainable import check_name, has_final_model
 
+        check_name(search.trainable)
         options = machines.options(trials)
-        searches = {one: search.over(search_spaces.for_study(one, model.weights, search.space)) for one in names}
+        if not has_final_model(search.trainable):
+            options = options.model_copy(update={"retrain": False})
+        searches = {
+            one: search.over(search_spaces.for_study(one, model.weights, search.space, search.trainable))
+            for one in names
+        }
         recorded = {name: recorded_spec(location.url, name) for name in names.values()}
         with ray_ahead(options, IN_A_TRIAL) as ahead:
             # Imports torch, while Ray starts.
@@ -135,6 +144,7 @@ def run_together(
                         searches[one],
                         options,
                         seed=seed,
+                        trainable=search.trainable,
                         skip_bad_images=data.skip_bad_images,
                         geometry_of=model.geometry_of,
                         exif=data.exif,

@@ -72,7 +72,8 @@ class Study:
     @property
     def curves(self) -> "pd.DataFrame":
         """A row for each epoch of each trial: ``trial``, ``epoch`` from 1, ``val_accuracy`` in [0, 1], ``val_loss``
-        and ``train_loss`` in nats, ``learning_rate``, ``seconds``, ``images_per_second``, ``host``, ``device``.
+        and ``train_loss`` in nats, ``learning_rate``, ``seconds``, ``images_per_second``, the numbers in results'
+        ``extra``, ``host``, ``device``.
         """
         from hpo.views.frames import curves_frame
 
@@ -177,6 +178,7 @@ class Study:
             address: ``local``, ``auto`` or HOST:PORT of a Ray cluster; None: where it ran last.
 
         Raises:
+            UsageError: What its trials run has no final model.
             InterruptedStudy: Ctrl-C stopped it; it can be repeated.
             HpoError: It failed.
         """

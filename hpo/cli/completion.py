@@ -6,11 +6,17 @@ import typer
 
 from hpo.api.options import Location
 from trainables.config import DATASETS, PAPER_BACKBONES
+from trainables.trainable import BUILT_IN
 
 
 def backbones(incomplete: str) -> list[str]:
     """Return the backbones that begin so."""
     return [name for name in (*PAPER_BACKBONES, "all", "torchvision:", "small:") if name.startswith(incomplete)]
+
+
+def trainables(incomplete: str) -> list[str]:
+    """Return the trainables that begin so."""
+    return [name for name in BUILT_IN if name.startswith(incomplete)]
 
 
 def datasets(incomplete: str) -> list[str]:

@@ -44,6 +44,7 @@ def _bytes(given: str | int) -> int:
 
 _SPELLED: dict[str, dict[str, Any]] = {
     "dataset": {"autocompletion": completion.datasets},
+    "trainable": {"autocompletion": completion.trainables},
     "asha": {"param_decls": ("--no-asha",), "help": "Stop no trial early."},
     "retrain": {"param_decls": ("--no-retrain",), "help": "Leave the held-out test alone."},
     "flip": {"param_decls": ("--no-flip",), "help": "Mirror no view."},

@@ -56,7 +56,7 @@ def _print_results(summaries: list[dict[str, Any]], as_json: bool, alone: bool) 
 
 
 def _conclusion(summary: dict[str, Any]) -> str:
-    from hpo.views.tables import final_lines
+    from hpo.views.tables import final_lines, no_model
 
     counts = ", ".join(f"{count} {state.upper()}" for state, count in summary["trials"].items() if count)
     lines = [f"study {summary['study']}: {counts}"]
@@ -69,6 +69,8 @@ def _conclusion(summary: dict[str, Any]) -> str:
         )
     if final is not None:
         lines += [final_lines(final), f"model: {os.path.relpath(final['model'])}"]
+    if summary["use"] is not None:
+        lines.append(no_model(summary["trainable"], summary["use"]))
     return "\n".join(lines) + "\n"
 
 

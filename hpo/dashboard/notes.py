@@ -22,6 +22,8 @@ FACTS: dict[str, Callable[[TrialRecord], float | str | None]] = {
     "device": lambda record: _devices(record),
 }
 """What is shown of each trial in a table, and in columns that can be sorted; None: not known."""
+_ALONE = ("trainable", "trainable_sha256", "seed")
+"""Fields of a specification that are in no group."""
 TEXT_FACTS = ("machine", "device")
 """Those that are no numbers."""
 
@@ -73,7 +75,7 @@ def _specification(ledger: Ledger) -> list[str]:
         "### Search space",
         table(("Parameter", "Drawn from"), parameters.items()),
         "### Specification",
-        table(("Field", "Value"), [*rows, ("seed", document["seed"])]),
+        table(("Field", "Value"), [*rows, *((name, document[name]) for name in _ALONE if name in document)]),
     ]
 
 

@@ -61,7 +61,9 @@ class Ledger:
         self.hold: Callable[[], None] = lambda: None
         attributes = study.user_attrs
         self.spec = stored_spec(attributes, study.study_name)
-        self.space = search_spaces.from_dict(self.spec.search.space, f"study {self.name}")
+        self.space = search_spaces.from_dict(
+            self.spec.search.space, f"study {self.name}", trainable=self.spec.trainable
+        )
         self._open: dict[int, _OpenTrial] = {}
         self._interrupted: deque[FrozenTrial] = deque()
         self._begun: FrozenTrial | None = None
@@ -377,4 +379,4 @@ def stored_spec(attributes: Mapping[str, Any], study: str) -> StudySpec:
 
 def _memory_key(params: dict[str, Any]) -> str:
     """Return what decides a trial's memory within a study, where backbone and image size are fixed."""
-    return f"{params['freeze_mode']}/{params['batch_size']}"
+    return f"{params.get('freeze_mode', 'none')}/{params.get('batch_size')}"

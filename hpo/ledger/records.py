@@ -112,16 +112,23 @@ def as_row(result: EpochResult, place: Place, reported_at: float) -> dict[str, A
 
     The predictions are no part of it: the ledger keeps those of the best epoch alone.
     """
-    figures = {key: value for key, value in vars(result).items() if key != "val_predictions"}
-    numbers = {key: value if math.isfinite(value) else str(value) for key, value in figures.items()}
-    return {**numbers, **place._asdict(), "reported_at": round(reported_at, 3)}
+    figures = {key: value for key, value in vars(result).items() if key not in ("val_predictions", "extra")}
+    numbers = {
+        key: value if math.isfinite(value) else str(value) for key, value in figures.items() if value is not None
+    }
+    # A text stays one here, so that what is no finite number is left without its value.
+    extra = {
+        key: value if isinstance(value, str) or math.isfinite(value) else None for key, value in result.extra.items()
+    }
+    return {**numbers, **({"extra": extra} if extra else {}), **place._asdict(), "reported_at": round(reported_at, 3)}
 
 
 def from_row(row: dict[str, Any]) -> EpochResult:
     """Return the epoch of a row of `as_row`."""
-    values = ((key, row[key]) for key in EpochResult.__dataclass_fields__ if key in row)
+    values = ((key, row[key]) for key in EpochResult.__dataclass_fields__ if key in row and key != "extra")
     numbers: dict[str, Any] = {key: float(value) if isinstance(value, str) else value for key, value in values}
-    return EpochResult(**numbers)
+    extra = {key: math.nan if value is None else value for key, value in row.get("extra", {}).items()}
+    return EpochResult(**numbers, extra=extra)
 
 
 def rows_of(trial: FrozenTrial) -> list[dict[str, Any]]:

@@ -13,11 +13,14 @@ from hpo.machines.connection import is_loopback
 from hpo.machines.placement import Slot
 from hpo.views.summary import duration, left_in_words
 from hpo.views.time_left import TimeLeft
+from hpo.views.trainables import in_order, in_words, label, shown
 from trainables.config import EpochResult
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = "_.-=+*%#"
 _BAR_WIDTH = 10
+_SHORT = {"learning_rate": "lr", "batch_size": "batch", "freeze_mode": "freeze"}
+"""Names of parameters where there is little room."""
 _SPARKS = 24
 """Columns that a sparkline may take."""
 
@@ -132,12 +135,10 @@ def _times(view: View) -> str:
 
 
 def _best(best: Best) -> str:
-    params = best.params
     still = ", still running" if best.state == "RUNNING" else ""
     return (
-        f"best {best.result.val_accuracy:.4f}, trial {best.number} at epoch {best.result.epoch}{still}: lr"
-        f" {params['learning_rate']:.2g}, batch {params['batch_size']}, {params['epochs']} epochs,"
-        f" freeze {params['freeze_mode']}"
+        f"best {best.result.val_accuracy:.4f}, trial {best.number} at epoch {best.result.epoch}{still}:"
+        f" {in_words(best.params, _SHORT)}"
     )
 
 
@@ -150,7 +151,7 @@ def _throughputs(rows: Sequence[Row]) -> str:
     """The images per second of each place at which trials run."""
     places: dict[str, list[float]] = {}
     for row in rows:
-        if row.place is not None and row.last is not None:
+        if row.place is not None and row.last is not None and row.last.images_per_second is not None:
             places.setdefault(row.place, []).append(row.last.images_per_second)
     parts = [
         f"{place} {_rate(sum(one))}{f' ({len(one)} trials)' if len(one) > 1 else ''}" for place, one in places.items()
@@ -158,7 +159,9 @@ def _throughputs(rows: Sequence[Row]) -> str:
     return f"images/s: {', '.join(parts)}" if parts else ""
 
 
-def _rate(images_per_second: float) -> str:
+def _rate(images_per_second: float | None) -> str:
+    if images_per_second is None:
+        return "-"
     return f"{images_per_second:.1f}" if images_per_second < 10 else f"{images_per_second:.0f}"
 
 
@@ -179,8 +182,10 @@ def _trials(rows: Sequence[Row], width: int, room: int, cut: OverflowMethod) -> 
     kept = rows if len(rows) <= room else rows[: max(0, room - 1)]
     console = Console(width=10_000)
     table = None
-    for left_out in ((), ("batch", "lr"), ("batch", "lr", "freeze")):
-        table = _table(kept, left_out, cut)
+    names = [name for name in in_order(rows[0].params) if name != "epochs"]
+    # What fine-tuning is told by goes last.
+    for columns in (names, [name for name in names if name == "freeze_mode"], []):
+        table = _table(kept, columns, cut)
         if console.measure(table).maximum <= width:
             break
     assert table is not None
@@ -188,25 +193,21 @@ def _trials(rows: Sequence[Row], width: int, room: int, cut: OverflowMethod) -> 
     return [table, *([_one_line(f"and {more} more", cut)] if more else [])]
 
 
-def _table(rows: Sequence[Row], left_out: Sequence[str], cut: OverflowMethod) -> Table:
-    columns = ("trial", "lr", "batch", "freeze", "epochs", "", "accuracy", "images/s", "machine")
+def _table(rows: Sequence[Row], names: Sequence[str], cut: OverflowMethod) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in columns:
-        if name not in left_out:
-            left = name in ("freeze", "epochs", "machine")
-            table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow=cut)
+    for name in ("trial", *names, "epochs", "", "accuracy", "images/s", "machine"):
+        left = name in ("freeze_mode", "epochs", "machine")
+        heading = _SHORT.get(name, label(name))
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True, overflow=cut)
     for row in rows:
-        params, epochs = row.params, int(row.params["epochs"])
-        cells: dict[str, RenderableType] = {
-            "trial": str(row.number),
-            "lr": f"{params['learning_rate']:.2g}",
-            "batch": str(params["batch_size"]),
-            "freeze": str(params["freeze_mode"]),
-            "epochs": ProgressBar(total=epochs, completed=row.done, width=_BAR_WIDTH),
-            "": f"{row.done}/{epochs}",
-            "accuracy": f"{row.last.val_accuracy:.4f}" if row.last else "-",
-            "images/s": _rate(row.last.images_per_second) if row.last else "-",
-            "machine": row.place or "starting",
-        }
-        table.add_row(*(cell for name, cell in cells.items() if name not in left_out))
+        epochs = int(row.params["epochs"])
+        table.add_row(
+            str(row.number),
+            *(shown(row.params.get(name, "-")) for name in names),
+            ProgressBar(total=epochs, completed=row.done, width=_BAR_WIDTH),
+            f"{row.done}/{epochs}",
+            f"{row.last.val_accuracy:.4f}" if row.last else "-",
+            _rate(row.last.images_per_second) if row.last else "-",
+            row.place or "starting",
+        )
     return table

@@ -24,6 +24,7 @@ from hpo.views.time_left import (
     rungs_of,
     time_left,
 )
+from hpo.views.trainables import in_words
 from trainables.config import EpochResult
 
 _LINE_S = 5.0
@@ -55,7 +56,7 @@ class _Running:
             epoch_s = (self.ends[-1] - self.ends[0]) / later if later else self.last.seconds
         done = self.last.epoch if self.last else self.assignment.reported
         return TrialPace(
-            mode=str(params["freeze_mode"]),
+            mode=str(params.get("freeze_mode", "none")),
             epochs=max(int(params["epochs"]), done),
             done=done,
             state=state,
@@ -129,11 +130,7 @@ class Progress:
         self._running[assignment.number] = _Running(assignment, self._changed_at, self._is_fresh)
         self._slots = len(self._running)
         verb = "continues" if assignment.reported else "starts"
-        params = assignment.params
-        self._line(
-            f"trial {assignment.number} {verb}: learning rate {params['learning_rate']:.2g}, batch size"
-            f" {params['batch_size']}, {params['epochs']} epochs, freeze mode {params['freeze_mode']}"
-        )
+        self._line(f"trial {assignment.number} {verb}: {in_words(assignment.params)}")
 
     def epoch(self, number: int, result: EpochResult, slot: Slot) -> None:
         """Take up a running trial's newest epoch."""
@@ -166,6 +163,7 @@ class Progress:
     def retrained(self, result: EpochResult, epochs: int) -> None:
         """Show the final model's newest epoch."""
         now = self._clock()
+        assert result.train_loss is not None
         if not self._retrain_ends:
             self._retrain_ends.append(now - result.seconds)
         self._retrain_ends.append(now)

@@ -18,6 +18,7 @@ from hpo.paths import StudyPaths, command
 from hpo.spec import StudySpec
 from trainables.errors import InputError
 from trainables.inference.preprocessing import Preprocessing, from_json
+from trainables.trainable import has_final_model
 
 WEIGHTS, CONFIG, PREPROCESSING, CARD = "model.safetensors", "config.toml", "preprocessing.json", "README.md"
 
@@ -50,7 +51,9 @@ def model_of_study(paths: StudyPaths, url: str | URL) -> FinalModel:
         # Optuna is not loaded where it is not needed.
         from hpo.ledger.studies import open_study
 
-        open_study(url, paths.name)
+        name = open_study(url, paths.name).spec.trainable
+        if not has_final_model(name):
+            raise HpoError(f"study {paths.name} has no final model: its trials run {name}.")
         raise HpoError(f"study {paths.name} has no final model in {paths.final}; `{again}` makes one.")
     try:
         return read_model(paths.final)

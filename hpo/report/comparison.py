@@ -58,7 +58,7 @@ def studies(sources: Sequence[StudySource]) -> Table:
         Column("test_low", "from", share),
         Column("test_high", "to", share),
         Column("seconds_trained", "training", duration),
-        *parameters(names),
+        *parameters(names, rows),
     )
     return Table("studies", "Studies, the best on validation first, each with its best configuration", columns, rows)
 

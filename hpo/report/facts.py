@@ -13,6 +13,7 @@ from hpo.report.source import StudySource
 from hpo.report.tables import p_value, percent, shown
 from hpo.report.timeline import active_seconds, stretches
 from hpo.views.summary import duration
+from trainables.trainable import has_final_model
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def asked(source: StudySource) -> list[tuple[str, str]]:
     weights = model.weights_name or model.weights
     asha = f"grace period {search.grace_period}, reduction factor {search.reduction_factor:g}" if search.asha else "off"
     return [
+        *([] if has_final_model(spec.trainable) else [("trainable", spec.trainable)]),
         ("dataset", data.dataset),
         ("images", ", ".join([*images, f"{len(splits.get('classes', ()))} classes"])),
         ("backbone", f"{model.backbone}, weights {weights}, {model.head} head"),
@@ -102,7 +104,12 @@ def answer(source: StudySource) -> list[str]:
     ]
     if best.state == "PRUNED":
         said.append("No trial ran to its end; this one was stopped early.")
-    if final is None:
+    if not has_final_model(source.spec.trainable):
+        said.append(
+            f"Its accuracy is what {source.spec.trainable} says of its validation; there is no final model and no"
+            " held-out test accuracy."
+        )
+    elif final is None:
         again = command("retrain", [source.paths])
         said.append(
             f"There is no final model yet, and so no held-out test accuracy: `{again}` trains one and tests it."
@@ -167,9 +174,10 @@ def conclusions(source: StudySource, rows: list[Tied] | None) -> list[str]:
         return ["Nothing yet."]
     said = []
     if rows is None:
+        others = ", as studies of hpo 0.1.0 did not" if has_final_model(source.spec.trainable) else ""
         said.append(
             "Which trials are as good as the best cannot be said: this study kept no predictions of its validation"
-            " images, as studies of hpo 0.1.0 did not."
+            f" images{others}."
         )
     else:
         compared = sum(one.val_predictions is not None for one in source.ended) - 1

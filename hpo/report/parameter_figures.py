@@ -34,6 +34,8 @@ class Scale:
     """In the order of the axis, 0, 1, ...; empty: a range."""
     is_log: bool
     """Whether the axis shows decimal logarithms."""
+    is_whole: bool
+    """Whether there are whole numbers alone."""
 
     @property
     def label(self) -> str:
@@ -53,7 +55,8 @@ def scales(space: SearchSpace) -> dict[str, Scale]:
     for name, described in search_spaces.to_dict(space)["parameters"].items():
         tables = described if isinstance(described, list) else [described]
         choices = tuple(dict.fromkeys(value for table in tables for value in table.get("choices", ())))
-        found[name] = Scale(name, choices, any(table.get("log", False) for table in tables))
+        is_whole = all(isinstance(table.get("low", 0), int) for table in tables)
+        found[name] = Scale(name, choices, any(table.get("log", False) for table in tables), is_whole)
     return found
 
 
@@ -132,7 +135,7 @@ def parameter_axis(axes: Axes, scale: Scale, side: str) -> None:
         axis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
         axis.set_major_formatter(FuncFormatter(lambda place, _: shown(float(10**place))))
     else:
-        axis.set_major_locator(MaxNLocator(nbins=5, integer=scale.name != "learning_rate"))
+        axis.set_major_locator(MaxNLocator(nbins=5, integer=scale.is_whole))
     axis.set_label_text(scale.label)
 
 

@@ -92,16 +92,17 @@ def trials(source: StudySource) -> Table:
         Column("best_val_accuracy", "validation", share),
         Column("best_epoch", "best epoch", str),
         Column("epochs_trained", "epochs run", str),
-        *parameters(names),
+        *parameters(names, rows),
         Column("seconds_trained", "training", duration),
         *optional,
     )
     return Table("trials", "Every trial", columns, rows)
 
 
-def parameters(names: Iterable[str]) -> list[Column]:
+def parameters(names: Iterable[str], rows: Sequence[dict[str, Any]]) -> list[Column]:
     """Return the columns of parameters; a choice of words is no column of numbers."""
-    return [Column(name, name.replace("_", " "), shown if name != "freeze_mode" else None) for name in names]
+    words = {name for row in rows for name, value in row.items() if isinstance(value, str | bool)}
+    return [Column(name, name.replace("_", " "), None if name in words else shown) for name in names]
 
 
 def curves(source: StudySource) -> Table:

@@ -14,8 +14,9 @@ from hpo.errors import HpoError, InterruptedStudy, UsageError
 from hpo.final.retrain import begin_retrain, finish_retrains, needs_retrain, nothing_to_retrain
 from hpo.interrupts import Interruption, stoppable
 from hpo.ledger import studies as ledgers
+from hpo.ledger.ledger import Ledger
 from hpo.ledger.lock import only_writer
-from hpo.ledger.records import count_states
+from hpo.ledger.records import best_records, count_states
 from hpo.live.progress import Progress
 from hpo.live.screen import Screen, shown_on
 from hpo.machines.ahead import RayAhead, ray_ahead
@@ -30,6 +31,8 @@ from hpo.studies.readiness import OpenStudy, make_ready, modules_of, verify
 from hpo.tune.trials import StudyRun
 from hpo.tune.tuner import run_trials
 from hpo.views.summary import duration, summarise
+from hpo.views.trainables import use
+from trainables.trainable import has_final_model
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +154,7 @@ def resume(
         todo = [one for one in opened if _has_work(one)]
         with ray_ahead(opened[0].options, IN_A_TRIAL) if todo else nullcontext() as ahead:
             for one in todo:
-                verify(one.configs[0], one.options)
+                verify(one.ledger.spec, one.options)
             for one in opened:
                 one.ledger.run_options = one.options
                 _claim(one, is_new=False)
@@ -178,7 +181,8 @@ def retrain_again(
     begun = time.monotonic()
     with shown_on(screen) as shown, owned(paths, url) as ledger:
         opened = OpenStudy(ledger, _changed(ledger.run_options, address=address), paths)
-        verify(opened.configs[0], opened.options)
+        _refuse_without_model(ledger)
+        verify(ledger.spec, opened.options)
         options = ("--seeds", str(seeds), "--top", str(top), "--on", on)
         with _running([opened], shown, command("retrain", [paths], *options)) as (runs, placement, interruption):
             retraining = begin_retrain(runs[0], placement, seeds=seeds, top=top, on=on)
@@ -241,7 +245,9 @@ def _running(
     """
     options = opened[0].options
     screen.doing("starting Ray" if options.address == "local" else f"joining the cluster at {options.address}")
-    modules = modules_of([one.ledger.spec.model.backbone for one in opened])
+    modules = modules_of(
+        [name for one in opened for name in (one.ledger.spec.model.backbone, one.ledger.spec.trainable)]
+    )
     begun = ahead.wait if ahead else None
     with stoppable(command) as interruption, ray_session(options.address, modules, begun):
         found = nodes()
@@ -297,6 +303,18 @@ def _refuse_to_mix(first: OpenStudy, other: OpenStudy) -> None:
             f"studies {first.ledger.name} and {other.ledger.name} were run with different {', '.join(differing)};"
             " resume one after the other."
         )
+
+
+def _refuse_without_model(ledger: Ledger) -> None:
+    """Say of a study whose trainable has no final model what to do instead.
+
+    Raises:
+        UsageError: It has none.
+    """
+    name = ledger.spec.trainable
+    if not has_final_model(name):
+        best = best_records(ledger.records(), 1)
+        raise UsageError(f"study {ledger.name}: {name} has no final model; {use(ledger, best[0] if best else None)}")
 
 
 def _has_work(one: OpenStudy) -> bool:

@@ -3,11 +3,16 @@
 import dataclasses
 
 import search_spaces
+from hpo.errors import UsageError
 from hpo.spec import NewStudy, RunOptions, SearchConfig, StudySpec, split_seeds
 from hpo.studies.preflight import deduplicated, findings, identified, readable
+from search_spaces import SearchSpace
 from trainables.config import FREEZE_MODES, DataConfig, Exif, ModelConfig
+from trainables.contrastive.config import USUAL
+from trainables.contrastive.trial import encoder_of, with_stored_images
 from trainables.data import datasets, folders, splits
 from trainables.networks import backbones, freeze, identity
+from trainables.trainable import FINETUNE, SIMCLR_PRETRAIN, digest
 
 
 def new_study(
@@ -17,6 +22,7 @@ def new_study(
     options: RunOptions,
     *,
     seed: int,
+    trainable: str = FINETUNE,
     skip_bad_images: bool,
     geometry_of: str | None,
     exif: Exif | None,
@@ -30,6 +36,7 @@ def new_study(
         search: The search, with its space.
         options: How the study is to be run.
         seed: The study's.
+        trainable: The name of what its trials run.
         skip_bad_images: Whether images that cannot be read are left out.
         geometry_of: The weights whose transform a weights file takes; None: see `identity.resolve`.
         exif: What is done with images' EXIF orientation; None: those of a folder are turned.
@@ -39,9 +46,14 @@ def new_study(
     Raises:
         UsageError, trainables.InputError: Something cannot be used; nothing was created.
     """
+    trainable_sha256 = digest(trainable)
+    if trainable == SIMCLR_PRETRAIN:
+        model = encoder_of(model, data)
     model = identity.resolve(model, options.data_dir, geometry_of, existing.model if existing is not None else None)
-    space = search_spaces.from_dict(search.space, "the search space")
-    modes = [mode for mode in FREEZE_MODES if mode in space.freeze_modes]
+    if trainable == SIMCLR_PRETRAIN:
+        model = with_stored_images(model)
+    space = search_spaces.from_dict(search.space, "the search space", trainable=trainable)
+    modes = [mode for mode in FREEZE_MODES if mode in space.freeze_modes and trainable == FINETUNE]
     for mode in modes:
         freeze.check(model, mode)
     network = backbones.check(model, options.data_dir)
@@ -58,14 +70,32 @@ def new_study(
     )
     images = datasets.training_images(data, options.data_dir)
     divided = splits.split(images, data)
+    if trainable == SIMCLR_PRETRAIN:
+        _check_batches(space, len(divided.train), data.dataset)
     data = dataclasses.replace(data, splits_sha256=divided.fingerprint)
-    spec = StudySpec(data=data, model=model, search=search, seed=seed)
+    spec = StudySpec(
+        data=data, model=model, search=search, seed=seed, trainable=trainable, trainable_sha256=trainable_sha256
+    )
     return NewStudy(
         spec,
         splits.summary(images, divided),
         splits.listing(images, divided),
         findings(data, found, images, divided, options),
     )
+
+
+def _check_batches(space: SearchSpace, images: int, dataset: str) -> None:
+    """See that the images of a dataset fill the largest batch of a pretraining.
+
+    Raises:
+        UsageError: They do not.
+    """
+    largest = space.largest("batch_size") if "batch_size" in space.parameters else USUAL["batch_size"]
+    if largest > images:
+        raise UsageError(
+            f"the search space has a batch_size of {largest}, and {dataset} {images} images to pretrain on; lower it in"
+            " a --space of your own."
+        )
 
 
 def _like(existing: StudySpec | None, data: DataConfig, exif: Exif | None, seed: int, skip_bad: bool) -> DataConfig:

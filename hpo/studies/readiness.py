@@ -25,9 +25,11 @@ from hpo.machines.nodes import NodeError, NodeFacts, each_node, facts, mismatche
 from hpo.machines.placement import Placement, as_node
 from hpo.machines.session import alive, named, use_given_cards
 from hpo.paths import StudyPaths
-from hpo.spec import RunOptions, trial_config
+from hpo.spec import RunOptions, StudySpec, trial_config
+from trainables import trainable
 from trainables.config import FREEZE_MODES, FreezeMode, MemoryNeed, TrialConfig
 from trainables.steps import Step, step_of
+from trainables.trainable import FINETUNE
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +46,14 @@ class OpenStudy:
 
     @property
     def configs(self) -> tuple[TrialConfig, ...]:
-        """One trial of each freeze mode that can be drawn, as far as data, weights and memory depend on it."""
+        """One fine-tuning trial of each freeze mode that can be drawn, as far as data, weights and memory depend on it.
+
+        Of any other trainable one alone, for its data and weights.
+        """
         params = {"learning_rate": 1e-3, "batch_size": 1, "epochs": 1}
-        modes = [mode for mode in FREEZE_MODES if mode in self.ledger.space.freeze_modes]
         spec = self.ledger.spec
+        drawn = self.ledger.space.freeze_modes if spec.trainable == FINETUNE else frozenset({"none"})
+        modes = [mode for mode in FREEZE_MODES if mode in drawn]
         return tuple(trial_config(spec, self.options, {**params, "freeze_mode": mode}, 0, 1, None) for mode in modes)
 
 
@@ -88,13 +94,13 @@ def make_ready(opened: Sequence[OpenStudy], placement: Placement) -> list[Readin
     return [
         Readiness(
             _checkpoint_place(one, clustered),
-            _needs(one, width) if placement.cards_gb else {},
+            _needs(one, width) if placement.cards_gb and one.ledger.spec.trainable == FINETUNE else {},
         )
         for one in opened
     ]
 
 
-def verify(config: TrialConfig, options: RunOptions) -> None:
+def verify(spec: StudySpec, options: RunOptions) -> None:
     """See that this machine has the weights, the code and the images that a study recorded, and that they can be read.
 
     Raises:
@@ -103,14 +109,18 @@ def verify(config: TrialConfig, options: RunOptions) -> None:
     from hpo.studies.preflight import readable
     from trainables.networks import backbones, identity
 
-    identity.verify(config.model, options.data_dir)
-    backbones.check(config.model, options.data_dir)
-    readable(config.data, identity.geometry_of(config.model), options, skip_bad=False)
+    trainable.verify(spec.trainable, spec.trainable_sha256)
+    identity.verify(spec.model, options.data_dir)
+    backbones.check(spec.model, options.data_dir)
+    readable(spec.data, identity.geometry_of(spec.model), options, skip_bad=False)
 
 
-def modules_of(backbones: Sequence[str]) -> list[Path]:
-    """Return what every node is sent: this project's packages, and the modules of users' own backbones."""
-    own = {name.partition(":")[0].partition(".")[0] for name in backbones if ":" in name} - {"torchvision"}
+def modules_of(names: Sequence[str]) -> list[Path]:
+    """Return what every node is sent: this project's packages, and the modules of users' own backbones and trainables.
+
+    `names` are those of backbones and trainables.
+    """
+    own = {name.partition(":")[0].partition(".")[0] for name in names if ":" in name} - {"torchvision"}
     return [path for name in (*_PACKAGES, *sorted(own)) if (path := _source(name)) is not None]
 
 
@@ -223,7 +233,7 @@ def _fill(one: OpenStudy, placement: Placement) -> None:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
             max_retries=0,
         )
-        streams[node_id] = task.remote(one.configs, one.options)
+        streams[node_id] = task.remote(one.ledger.spec, one.configs, one.options)
     problems = []
     while streams:
         stream: Any = ray.wait(list(streams.values()), num_returns=1)[0][0]
@@ -245,7 +255,9 @@ def _fill(one: OpenStudy, placement: Placement) -> None:
         )
 
 
-def _filling(configs: tuple[TrialConfig, ...], options: RunOptions) -> Iterator[tuple[str, Step | None]]:
+def _filling(
+    spec: StudySpec, configs: tuple[TrialConfig, ...], options: RunOptions
+) -> Iterator[tuple[str, Step | None]]:
     """Yield what the stores log while they are filled, and how far long work is (runs on a node)."""
     use_given_cards()
     messages: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
@@ -254,7 +266,7 @@ def _filling(configs: tuple[TrialConfig, ...], options: RunOptions) -> Iterator[
     log.addHandler(handler := logging.handlers.QueueHandler(messages))
     try:
         with ThreadPoolExecutor(1) as pool:
-            work = pool.submit(_fill_this_node, configs, options)
+            work = pool.submit(_fill_this_node, spec, configs, options)
             while not (work.done() and messages.empty()):
                 try:
                     record = messages.get(timeout=0.2)
@@ -266,10 +278,10 @@ def _filling(configs: tuple[TrialConfig, ...], options: RunOptions) -> Iterator[
         log.removeHandler(handler)
 
 
-def _fill_this_node(configs: tuple[TrialConfig, ...], options: RunOptions) -> str:
+def _fill_this_node(spec: StudySpec, configs: tuple[TrialConfig, ...], options: RunOptions) -> str:
     from trainables.training import epoch, feature_store, trial
 
-    verify(configs[0], options)
+    verify(spec, options)
     data = trial.open_training_data(configs[0])
     for config in configs:
         if feature_store.applies(config):

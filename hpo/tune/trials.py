@@ -1,5 +1,6 @@
 """One study's trials while they run: what is handed out next, what is recorded, and how each ends."""
 
+import dataclasses
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ from hpo.ledger.records import Assignment, Ending
 from hpo.machines.checkpoints import CheckpointPlace
 from hpo.machines.placement import Fit, Placement, Slot, correction, gigabytes
 from hpo.paths import StudyPaths, command
-from hpo.spec import RunOptions, trial_config, trial_seed
+from hpo.spec import RunOptions, trainable_config, trial_seed
 from trainables.config import EpochResult, FreezeMode, MemoryNeed
+from trainables.predictions import unpack
+from trainables.trainable import is_own
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ class StudyRun:
     checkpoints: CheckpointPlace
     listener: Listener
     needs: Mapping[FreezeMode, MemoryNeed] = field(default_factory=dict)
-    """GPU memory by freeze mode; empty where no card says how much it has."""
+    """GPU memory by freeze mode; empty where no card says how much it has, and for all trainables but fine-tuning."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,11 @@ class StudyTrials:
         self._failures: Counter[tuple[int, bool]] = Counter()
         self._restarted: set[int] = set()
         self._warned: set[tuple[FreezeMode, int]] = set()
+        self._warned_of_predictions = False
         self._first_errors: list[str] | None = []
         self._corrections: dict[FreezeMode, float] = {}
         for record in run.ledger.records():
-            self._learn(record.params["freeze_mode"], record.memory_gb)
+            self._learn(_mode(record.params), record.memory_gb)
         waiting = run.ledger.enqueued_elsewhere
         if waiting:
             logger.warning(
@@ -131,7 +135,7 @@ class StudyTrials:
         # A trial begun on larger cards by an earlier run may fit on none of these: it finds its micro-batch by trying.
         fit = self._fit(assignment.params, placement) or Fit(placement.whole, None)
         self._fits[assignment.number] = fit
-        config = trial_config(
+        config = trainable_config(
             self.ledger.spec,
             self._options,
             assignment.params,
@@ -145,6 +149,7 @@ class StudyTrials:
             {
                 "study": self.ledger.name,
                 "number": assignment.number,
+                "trainable": self.ledger.spec.trainable,
                 "trial": config,
                 "reported": assignment.reported,
                 "checkpoints": self._checkpoints,
@@ -161,7 +166,7 @@ class StudyTrials:
         """Record an epoch."""
         self._first_errors = None
         del self._failures[number, True]
-        epoch = epoch_result(result)
+        epoch = self._fitting(epoch_result(result))
         if result["restarted"] is not None and number not in self._restarted:
             self._restarted.add(number)
             self._listener.restarted(number, result["restarted"])
@@ -223,6 +228,28 @@ class StudyTrials:
             again = f"; continue with: {command('resume', [self._paths])}" if self.ledger.n_trials else ""
             self.failure = type(failure)(f"{failure}{again}")
 
+    def _fitting(self, epoch: EpochResult) -> EpochResult:
+        """Leave predictions out that are not a class of each validation image, as a user's own trainable may give."""
+        if not epoch.val_predictions or not is_own(self.ledger.spec.trainable):
+            return epoch
+        images, classes = self.ledger.splits.get("validation"), len(self.ledger.splits.get("classes", ()))
+        try:
+            found = unpack(epoch.val_predictions)
+        except ValueError:
+            found = None
+        if found is not None and len(found) == images and found.max(initial=0) < classes:
+            return epoch
+        if not self._warned_of_predictions:
+            self._warned_of_predictions = True
+            logger.warning(
+                "study %s: %s yields val_predictions that are not a class of each of the %s validation images"
+                " (trainables.predictions.pack); they are left out",
+                self.ledger.name,
+                self.ledger.spec.trainable,
+                images,
+            )
+        return dataclasses.replace(epoch, val_predictions="")
+
     def _finish(self, number: int, state: Ending, error: str | None = None) -> None:
         self.ledger.finish(number, state, error=error)
         del self._fits[number]
@@ -232,13 +259,14 @@ class StudyTrials:
         self._listener.ended(number, state, error)
 
     def _fit(self, params: dict[str, Any], placement: Placement) -> Fit | None:
-        mode: FreezeMode = params["freeze_mode"]
-        return placement.fit(mode, params["batch_size"], self._needs.get(mode), self._corrections.get(mode, 1.0))
+        mode = _mode(params)
+        # Without a batch size nobody has estimated what it needs.
+        return placement.fit(mode, params.get("batch_size", 1), self._needs.get(mode), self._corrections.get(mode, 1.0))
 
     def _accept(self, params: dict[str, Any], placement: Placement) -> bool:
         if self._fit(params, placement) is not None:
             return True
-        mode, batch_size = params["freeze_mode"], params["batch_size"]
+        mode, batch_size = _mode(params), params["batch_size"]
         if (mode, batch_size) not in self._warned:
             self._warned.add((mode, batch_size))
             logger.warning(
@@ -257,13 +285,13 @@ class StudyTrials:
 
     def _note_memory(self, number: int, measured_gb: float) -> None:
         params = self.ledger.again(number).params
-        need = self._needs.get(params["freeze_mode"])
+        need = self._needs.get(_mode(params))
         if need is None:
             return
         images = self._micro_batch(params, self._fits[number]) or params["batch_size"]
         estimated_gb = need.bytes_at(images) / 2**30
         self.ledger.note_memory(number, estimated_gb=estimated_gb, measured_gb=measured_gb)
-        self._learn(params["freeze_mode"], {"estimated": estimated_gb, "measured": measured_gb})
+        self._learn(_mode(params), {"estimated": estimated_gb, "measured": measured_gb})
 
     def _learn(self, mode: FreezeMode, memory_gb: dict[str, float] | None) -> None:
         """Correct the estimates of a freeze mode by the largest ratio that was measured."""
@@ -271,6 +299,12 @@ class StudyTrials:
             self._corrections[mode] = max(correction(mode, memory_gb), self._corrections.get(mode, 0.0))
 
 
+def _mode(params: dict[str, Any]) -> FreezeMode:
+    """Return a trial's freeze mode; where that is no parameter, all of a network trains."""
+    mode: FreezeMode = params.get("freeze_mode", "none")
+    return mode
+
+
 def epoch_result(result: dict[str, Any]) -> EpochResult:
     """Return the epoch from a trial's report to Ray."""
-    return EpochResult(**{name: result[name] for name in _EPOCH_FIELDS})
+    return EpochResult(**{name: result[name] for name in _EPOCH_FIELDS} | {"extra": dict(result["extra"])})

@@ -3,7 +3,6 @@
 One process serves many trials (Ray's `reuse_actors`), so torch is imported once.
 """
 
-import dataclasses
 import platform
 from collections.abc import Generator, Iterable
 from typing import Any
@@ -15,24 +14,25 @@ from hpo.errors import EnvironmentFailureError
 from hpo.machines.checkpoints import CheckpointPlace
 from hpo.machines.connection import is_loopback
 from hpo.machines.session import use_given_cards
-from trainables.config import EpochResult, TrialConfig
+from trainables.config import EpochResult, TrainableConfig
 from trainables.errors import InputError, is_of_environment
 
 
 class Worker(tune.Trainable):
     """Runs the trial that its configuration names.
 
-    The configuration holds `number` (the trial's), `trial` (a `TrialConfig`), `reported` (epochs that the ledger has
-    already), `checkpoints` (a `CheckpointPlace`) and `ended` (trials whose checkpoints this machine may drop). A step's
-    result holds the fields of `EpochResult`, `epochs` (the trial's last), `number`, `host`, `device`, `card` (the GPU's
-    number on its machine, None without one), `restarted` (why a trial that had epochs began at epoch 0, else None),
-    `micro_batch` (what fitted, where the batch had to be split, else None), `memory_gb` (the most GPU memory that it
-    took, None without a GPU) and `done`.
+    The configuration holds `number` (the trial's), `trainable` (its name), `trial` (a `TrainableConfig`), `reported`
+    (epochs that the ledger has already), `checkpoints` (a `CheckpointPlace`) and `ended` (trials whose checkpoints this
+    machine may drop). A step's result holds the fields of `EpochResult`, `epochs` (the trial's last), `number`, `host`,
+    `device`, `card` (the GPU's number on its machine, None without one), `restarted` (why a trial that had epochs began
+    at epoch 0, else None), `micro_batch` (what fitted, where the batch had to be split, else None), `memory_gb` (the
+    most GPU memory that it took, None without a GPU) and `done`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take up the configured trial; whatever can fail is left to the first `step`, whose errors Ray reports."""
         self._number: int = config["number"]
+        self._trainable: str = config["trainable"]
         self._place: CheckpointPlace = config["checkpoints"]
         self._reported: int = config["reported"]
         self._restarted: str | None = None
@@ -63,7 +63,9 @@ class Worker(tune.Trainable):
 
         self._reported = result.epoch
         return {
-            **dataclasses.asdict(result),
+            **vars(result),
+            # Ray takes a dictionary to pieces.
+            "extra": tuple(result.extra.items()),
             "number": self._number,
             "host": ray.util.get_node_ip_address(),
             "device": device_name(),
@@ -83,8 +85,8 @@ class Worker(tune.Trainable):
         release_memory()
 
     def _begin(
-        self, trial: TrialConfig, ended: Iterable[int]
-    ) -> Generator[tuple[TrialConfig, EpochResult], None, None]:
+        self, trial: TrainableConfig, ended: Iterable[int]
+    ) -> Generator[tuple[TrainableConfig, EpochResult], None, None]:
         use_given_cards()
         from trainables.training.micro_batches import in_memory
 
@@ -92,9 +94,9 @@ class Worker(tune.Trainable):
             self._place.store.remove(number)
         yield from in_memory(trial, self._run)
 
-    def _run(self, trial: TrialConfig) -> Generator[EpochResult, None, None]:
+    def _run(self, trial: TrainableConfig) -> Generator[EpochResult, None, None]:
+        from trainables.trainable import run
         from trainables.training.checkpoint import CheckpointError
-        from trainables.training.trial import run_trial
 
         store = self._place.store
         blob = store.get(self._number)
@@ -105,11 +107,11 @@ class Worker(tune.Trainable):
             store.put(self._number, state)
 
         try:
-            epochs = run_trial(trial, resume_from=blob, save=save)
+            epochs = run(self._trainable, trial, resume_from=blob, save=save)
             first = next(epochs)
         except CheckpointError as error:
             self._restarted = str(error)
-            epochs = run_trial(trial, save=save)
+            epochs = run(self._trainable, trial, save=save)
             first = next(epochs)
         reported = self._reported
         if first.epoch > reported:

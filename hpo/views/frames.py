@@ -1,6 +1,6 @@
 """Trials and their epochs as pandas tables, for CSV files and for people who compute with them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -9,7 +9,7 @@ import pandas as pd
 from hpo.ledger.records import TrialRecord
 from trainables.config import EpochResult
 
-_FIGURES = [field.name for field in fields(EpochResult) if field.name not in ("epoch", "val_predictions")]
+_FIGURES = [field.name for field in fields(EpochResult) if field.name not in ("epoch", "val_predictions", "extra")]
 
 
 def trials_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
@@ -18,18 +18,32 @@ def trials_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
 
 
 def curves_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Return a row for each epoch of each trial: every figure, and where it ran."""
+    """Return a row for each epoch of each trial: every figure, also its trainable's own, and where it ran."""
+    others = other_figures(records)
     rows = [
         (
             record.number,
             result.epoch,
             *(getattr(result, name) for name in _FIGURES),
+            *(result.extra.get(name) for name in others),
             *(place or (record.host, record.device)),
         )
         for record in records
         for result, place in zip(record.curve, record.places, strict=True)
     ]
-    return pd.DataFrame(rows, columns=["trial", "epoch", *_FIGURES, "host", "device"])
+    return pd.DataFrame(rows, columns=["trial", "epoch", *_FIGURES, *others, "host", "device"])
+
+
+def other_figures(records: Iterable[TrialRecord]) -> list[str]:
+    """Return the names of what a trainable measured beside an `EpochResult`'s own figures, as far as it is numbers."""
+    found = {
+        name: None
+        for record in records
+        for result in record.curve
+        for name, value in result.extra.items()
+        if not isinstance(value, str)
+    }
+    return list(found)
 
 
 def trial_row(record: TrialRecord) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import State, TrialRecord, best_records, count_states
 from hpo.views.time_left import Plan, TimeLeft, best_pace, pace_of, retrain_ratio, rungs_of, time_left
+from hpo.views.trainables import use
+from trainables.trainable import has_final_model
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,11 @@ def summarise(ledger: Ledger, seconds: float) -> dict[str, Any]:
         "study": ledger.name,
         "backbone": ledger.spec.model.backbone,
         "dataset": ledger.spec.data.dataset,
+        "trainable": ledger.spec.trainable,
         "trials": counts,
         "best": leading,
         "final": final,
+        "use": None if has_final_model(ledger.spec.trainable) else use(ledger, best[0] if best else None),
         "seconds": round(seconds, 3),
     }
 

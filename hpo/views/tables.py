@@ -11,10 +11,13 @@ from hpo.ledger.ledger import Ledger
 from hpo.ledger.records import best_records
 from hpo.views.summary import StudySummary, left_in_words
 from hpo.views.time_left import TimeLeft
+from hpo.views.trainables import in_order, label, shown, use
 from trainables.data.array_store import StoredArray
+from trainables.trainable import has_final_model
 
 _LEAST_WIDTH = 12
 """Columns that a dataset's name may be folded to."""
+_SHORT = {"batch_size": "batch", "freeze_mode": "freeze"}
 _NAMED = 8
 """Tied trials that are named."""
 
@@ -90,30 +93,20 @@ def show_study(ledger: Ledger, console: Console, top: int = 5) -> None:
     records = ledger.records()
     final = ledger.final
     table = Table(box=None, pad_edge=False)
-    for column in (
-        "trial",
-        "state",
-        "learning rate",
-        "batch",
-        "epochs",
-        "freeze",
-        "best epoch",
-        "validation",
-    ):
+    names = in_order(ledger.space.parameters)
+    for column in ("trial", "state", *(_SHORT.get(name, label(name)) for name in names), "best epoch", "validation"):
         table.add_column(column, justify="left" if column in ("state", "freeze") else "right")
     several_hosts = len({host for record in records for host in record.hosts}) > 1
     if several_hosts:
         table.add_column("host")
     running = [record for record in records if record.state == "RUNNING"]
     for record in [*running, *best_records(records, top)]:
-        params = record.params
+        cells = {name: shown(record.params.get(name, "-")) for name in names}
+        cells["epochs"] = f"{len(record.curve)}/{cells['epochs']}"
         table.add_row(
             str(record.number),
             record.state,
-            f"{params['learning_rate']:.2g}" if "learning_rate" in params else "-",
-            str(params.get("batch_size", "-")),
-            f"{len(record.curve)}/{params.get('epochs', '-')}",
-            str(params.get("freeze_mode", "-")),
+            *cells.values(),
             str(record.best.epoch) if record.best else "-",
             _share(record.best.val_accuracy if record.best else None),
             *([" ".join(record.hosts) or "-"] if several_hosts else []),
@@ -121,6 +114,14 @@ def show_study(ledger: Ledger, console: Console, top: int = 5) -> None:
     console.print(table)
     if final is not None:
         console.print(final_lines(final))
+    if not has_final_model(ledger.spec.trainable):
+        best = best_records(records, 1)
+        console.print(no_model(ledger.spec.trainable, use(ledger, best[0] if best else None)), soft_wrap=True)
+
+
+def no_model(trainable: str, use: str) -> str:
+    """Return what a study ends with whose trainable has no final model, and what can be done instead."""
+    return f"{trainable} has no final model; {use}"
 
 
 def final_lines(final: dict[str, Any]) -> str:

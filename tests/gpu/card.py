@@ -49,6 +49,6 @@ def trial(
     )
 
 
-def numbers(results: Iterable[EpochResult]) -> list[tuple[float, ...]]:
+def numbers(results: Iterable[EpochResult]) -> list[tuple[float | None, ...]]:
     """Return what of each epoch must repeat: all but its times."""
     return [(one.epoch, one.val_accuracy, one.val_loss, one.train_loss, one.learning_rate) for one in results]

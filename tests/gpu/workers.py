@@ -14,15 +14,19 @@ from hpo.machines.checkpoints import CheckpointPlace
 from hpo.machines.session import ray_session
 from hpo.tune.worker import Worker
 from tests.gpu.card import trial
+from trainables.config import TrainableConfig
+from trainables.trainable import FINETUNE
 
 SHARES = (0.25, 0.25, 0.0)
 
 
 def train(folder: Path) -> list[dict[str, Any]]:
     """Train frozen trials side by side, epoch by epoch, and return each one's last result."""
-    config = trial(folder, mode="backbone", precision="fp32")
+    one = trial(folder, mode="backbone", precision="fp32")
+    params = {name: getattr(one, name) for name in ("learning_rate", "batch_size", "epochs", "freeze_mode")}
+    config = TrainableConfig(data=one.data, model=one.model, params=params, seed=one.seed, machine=one.machine)
     place = CheckpointPlace("side-by-side", str(folder / "checkpoints"), shared=True)
-    common = {"trial": config, "reported": 0, "checkpoints": place, "ended": ()}
+    common = {"trainable": FINETUNE, "trial": config, "reported": 0, "checkpoints": place, "ended": ()}
     actor: Any = ray.remote(Worker)
     workers = [
         actor.options(num_cpus=0, num_gpus=share).remote({"number": number, **common})

@@ -239,3 +239,88 @@ def test_the_smallest_batch_depends_on_the_freeze_mode() -> None:
     )
 
     assert [space.smallest_batch(mode) for mode in ("none", "partial", "backbone")] == [2, 2, 1]
+
+
+OWN: dict[str, Any] = {
+    "epochs": 3,
+    "rate": {"low": 1e-3, "high": 1, "log": True},
+    "depth": {"low": 1, "high": 9, "step": 2},
+    "shape": {"choices": ["round", "square", 3, 0.5, False]},
+    "width": [
+        {"low": 0, "high": 4, "when": {"shape": "round"}},
+        {"low": -2.5, "high": 0, "when": {"shape": ["square", 3, 0.5, False]}},
+    ],
+}
+
+
+def test_a_trainable_of_ones_own_has_the_parameters_that_it_likes() -> None:
+    space = search_spaces.from_dict({"parameters": OWN}, "own.toml", trainable="mine:train")
+    document = json.loads(json.dumps(search_spaces.to_dict(space)))
+
+    values = search_spaces.suggest(space, optuna.create_study().ask())
+
+    assert list(space.parameters) == ["epochs", "rate", "depth", "shape", "width"]
+    assert values.keys() == OWN.keys()
+    assert isinstance(values["depth"], int)
+    assert (space.freeze_modes, space.max_epochs) == (frozenset(), 3)
+    again = search_spaces.from_dict(document, "own.toml", trainable="mine:train")
+    assert again == space
+    assert list(again.parameters) == list(space.parameters)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "name", "entry", "said"),
+    [
+        ("mine:train", "two words", 1, "parameters.two words: unknown"),
+        (
+            "mine:train",
+            "seconds",
+            1,
+            "epochs, freeze_mode and names of your own",
+        ),
+        ("mine:train", "rate", {"low": "a", "high": 2}, "low: a number is needed, but it is 'a'"),
+        ("mine:train", "rate", {"low": 0, "high": 2, "log": True}, "low: log = true needs a number above 0"),
+        ("mine:train", "rate", {"low": 1, "high": 2, "step": 0}, "step: a number above 0 is needed"),
+        ("mine:train", "rate", {"choices": [float("inf")]}, "a number, a text, true or false is needed, but it is inf"),
+        ("mine:train", "batch_size", 0.5, "a whole number from 1 to 65536 is needed"),
+        ("mine:train", "epochs", "many", "a whole number from 1 to 100000 is needed"),
+        ("simclr-pretrain", "freeze_mode", "none", "parameters.freeze_mode: unknown; allowed are temperature"),
+        ("simclr-pretrain", "strength", 3, "a number from 0 to 2 is needed, but it is 3"),
+        ("simclr-pretrain", "min_crop", 0, "a number above 0 to 1 is needed, but it is 0"),
+        ("simclr-pretrain", "flip", 1, "true or false is needed, but it is 1"),
+        ("simclr-pretrain", "flip", {"low": 0, "high": 1}, "choices or a constant is needed, of true or false"),
+        ("simclr-pretrain", "optimizer", "sgd", "one of lars, adam is needed, but it is 'sgd'"),
+    ],
+)
+def test_a_mistake_in_the_space_of_another_trainable_is_named(
+    trainable: str, name: str, entry: object, said: str
+) -> None:
+    with pytest.raises(SpaceError) as caught:
+        search_spaces.from_dict({"parameters": {"epochs": 3, name: entry}}, "own.toml", trainable=trainable)
+
+    assert said in str(caught.value)
+
+
+@QUICK
+@given(st.dictionaries(st.sampled_from(["epochs", "rate", "batch_size", "a b", "flip"]), toml_values))
+def test_any_parameters_of_ones_own_are_a_space_or_are_refused(parameters: dict[str, Any]) -> None:
+    for trainable in ("mine:train", "simclr-pretrain"):
+        try:
+            space = search_spaces.from_dict({"parameters": parameters}, "fuzz", trainable=trainable)
+        except SpaceError:
+            continue
+        document = json.loads(json.dumps(search_spaces.to_dict(space)))
+        assert search_spaces.from_dict(document, "fuzz", trainable=trainable) == space
+        assert search_spaces.suggest(space, optuna.create_study().ask()).keys() == space.parameters.keys()
+
+
+def test_a_trainable_has_its_own_space_or_needs_a_file(tmp_path: Path) -> None:
+    space = search_spaces.for_study("resnet18", "default", None, "simclr-pretrain")
+
+    assert space.enqueue[0]["temperature"] == 0.5
+    assert space.max_epochs == 100
+    with pytest.raises(SpaceError, match="--trainable mine:train: has no search space of its own"):
+        search_spaces.for_study("resnet18", "default", None, "mine:train")
+    (tmp_path / "mine.toml").write_text("[[enqueue]]\nepochs = 2\n", encoding="utf-8")
+    with pytest.raises(SpaceError, match="parameters: a table with epochs is needed"):
+        search_spaces.for_study("resnet18", "default", tmp_path / "mine.toml", "mine:train")

@@ -1,8 +1,10 @@
 """What a pretraining is and what it gives: plain frozen records, without torch."""
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from trainables.config import DataConfig, Geometry, MachineConfig, Precision
 
@@ -13,6 +15,22 @@ Stem = Literal["auto", "small", "imagenet"]
 SMALL_IMAGE = 64
 """Up to this side, in pixels, a network has the small-image stem and views are not blurred (Chen et al. 2020,
 appendix B.9, for CIFAR-10)."""
+USUAL: dict[str, Any] = {
+    "min_crop": 0.08,
+    "flip": True,
+    "strength": 1.0,
+    "epochs": 100,
+    "warmup_epochs": 10.0,
+    "batch_size": 256,
+    "temperature": 0.5,
+    "projection": 128,
+    "optimizer": "adam",
+    "weight_decay": 1e-6,
+}
+"""What `hpo pretrain` takes where nothing else is asked for; see `composed` for what depends on the rest."""
+_USUAL_RATES: dict[OptimizerName, float] = {"lars": 0.3, "adam": 1e-3}
+_SMALL_DATASETS = ("fashion-mnist", "cifar10", "digits")
+_SMALL_SIZE, _USUAL_SIZE = 32, 224
 REFERENCE_BATCH = 256
 """Images of the batch that a learning rate is stated for (Chen et al. 2020, section 2.2)."""
 
@@ -117,6 +135,66 @@ class PretrainedEncoder:
     """A safetensors file with its preprocessing, for ``--weights``."""
     random_knn_accuracy: float
     """Of the same network before its first step, on the validation images."""
+
+
+def composed(
+    data: DataConfig,
+    backbone: str,
+    image_size: int,
+    options: Mapping[str, Any],
+    *,
+    knn_every: int,
+    precision: Precision,
+    seed: int,
+) -> PretrainConfig:
+    """Return what the options of `hpo pretrain` mean together; those that are missing or None are the usual ones.
+
+    Args:
+        data: The images.
+        backbone: ``torchvision:NAME`` or ``small:NAME``.
+        image_size: Side of a view, in pixels.
+        options: By the names of `USUAL`, and `learning_rate`, `scaling` and `blur`; others are not looked at.
+        knn_every: Epochs between two measurements.
+        precision: What the network computes in.
+        seed: That of the network and the views.
+    """
+    given = USUAL | {name: value for name, value in options.items() if value is not None}
+    optimizer: OptimizerName = given["optimizer"]
+    usual_blur = 0.0 if image_size <= SMALL_IMAGE else 0.5
+    return PretrainConfig(
+        data=data,
+        backbone=backbone,
+        image_size=image_size,
+        views=ViewConfig(
+            min_area=given["min_crop"],
+            flip=given["flip"],
+            strength=given["strength"],
+            blur=given.get("blur", usual_blur),
+        ),
+        temperature=given["temperature"],
+        projection=given["projection"],
+        batch_size=given["batch_size"],
+        epochs=given["epochs"],
+        warmup_epochs=min(given["warmup_epochs"], given["epochs"] / 2),
+        optimizer=optimizer,
+        learning_rate=given.get("learning_rate", _USUAL_RATES[optimizer]),
+        scaling=given.get("scaling", "linear" if optimizer == "lars" else "sqrt"),
+        weight_decay=given["weight_decay"],
+        knn_every=knn_every,
+        precision=precision,
+        seed=seed,
+    )
+
+
+def usual_size(dataset: str) -> int:
+    """Return the side of a view of a dataset's images where none is asked for, in pixels."""
+    return _SMALL_SIZE if dataset in _SMALL_DATASETS else _USUAL_SIZE
+
+
+def stored_geometry(image_size: int) -> Geometry:
+    """Return the transform of the images that views are cut from."""
+    geometry = view_geometry(image_size)
+    return dataclasses.replace(geometry, crop=geometry.resize)
 
 
 def view_geometry(image_size: int) -> Geometry:

@@ -17,6 +17,7 @@ from trainables.contrastive.config import (
     PretrainedEncoder,
     PretrainEpoch,
     PretrainMachine,
+    stored_geometry,
     view_geometry,
 )
 from trainables.contrastive.encoder import new_network
@@ -114,9 +115,7 @@ def open_pretrain_data(config: PretrainConfig, machine: PretrainMachine) -> Pret
     """
     given = machine.machine
     images = training_images(config.data, given.data_dir)
-    geometry = view_geometry(config.image_size)
-    whole = dataclasses.replace(geometry, crop=geometry.resize)
-    pixels = open_store(images, whole, given.data_dir, given.cache_bytes)
+    pixels = open_store(images, stored_geometry(config.image_size), given.data_dir, given.cache_bytes)
     return PretrainData(pixels, torch.from_numpy(images.labels), split(images, config.data))
 
 

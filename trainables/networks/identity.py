@@ -2,11 +2,7 @@
 
 import dataclasses
 import difflib
-import importlib
-import importlib.util
 import logging
-import sys
-from pathlib import Path
 
 from torch import nn
 
@@ -26,6 +22,7 @@ from trainables.networks.published import (
 )
 from trainables.networks.small_stem import PREFIX, resnets, small_name
 from trainables.networks.weights import layout_of
+from trainables.user_code import code_sha256, imported
 from trainables.vision import models
 
 logger = logging.getLogger(__name__)
@@ -155,12 +152,8 @@ def architecture_of(backbone: str) -> str:
 
 def user_module(spec: str) -> nn.Module:
     """Call a user's ``package.module:function``."""
-    module_name, _, function = spec.partition(":")
-    # Last, so that no folder there stands in for a package.
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
     try:
-        made = getattr(importlib.import_module(module_name), function)()
+        made = imported(spec)()
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"--backbone {spec}: cannot be called ({error}); give package.module:function, importable from here, and"
@@ -208,8 +201,6 @@ def _usual_geometry(backbone: str) -> Geometry:
 
 
 def _code_sha256(spec: str) -> str | None:
-    """The digest of the file that a user's function is in; None: it is in none, as one of C."""
+    """The digest of the file that a user's function is in, which can be called; None: it is in none, as one of C."""
     user_module(spec)
-    module = importlib.util.find_spec(spec.partition(":")[0])
-    source = Path(module.origin) if module is not None and module.origin is not None else None
-    return sha256(source) if source is not None and source.is_file() else None
+    return code_sha256(spec)

@@ -4,15 +4,14 @@ import dataclasses
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from trainables.config import SMALLEST_MICRO_BATCH, TrialConfig
+from trainables.config import SMALLEST_MICRO_BATCH, TrainableConfig, TrialConfig
 from trainables.training.device import is_out_of_memory, release_memory
 
+C = TypeVar("C", TrialConfig, TrainableConfig)
 T = TypeVar("T")
 
 
-def in_memory(
-    config: TrialConfig, begin: Callable[[TrialConfig], Generator[T, None, None]]
-) -> Generator[tuple[TrialConfig, T], None, None]:
+def in_memory(config: C, begin: Callable[[C], Generator[T, None, None]]) -> Generator[tuple[C, T], None, None]:
     """Yield what `begin` yields of a configuration, each with the configuration that fitted.
 
     Where memory runs out, `begin` is called again with half as many images at a time; it must take up its work where it
@@ -28,7 +27,7 @@ def in_memory(
                 yield config, item
             return
         except Exception as error:
-            size = (config.machine.micro_batch or config.batch_size) // 2
+            size = (config.machine.micro_batch or config.batch_size or 0) // 2
             if not is_out_of_memory(error) or size < SMALLEST_MICRO_BATCH:
                 raise
         finally:

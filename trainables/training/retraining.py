@@ -73,7 +73,7 @@ def retrain(
     yield TrainedModel(
         model=model_bytes(learner),
         accuracy=evaluate(learner, data.examples, images).accuracy,
-        is_finite=math.isfinite(history[-1].train_loss),
+        is_finite=math.isfinite(history[-1].train_loss or 0.0),
         micro_batch=config.machine.micro_batch,
     )
 

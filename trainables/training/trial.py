@@ -5,12 +5,13 @@ import functools
 import math
 import time
 from collections.abc import Callable, Generator
+from typing import Any
 
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from trainables.config import DataConfig, EpochResult, Geometry, TrialConfig
+from trainables.config import DataConfig, EpochResult, Geometry, TrainableConfig, TrialConfig
 from trainables.data.datasets import training_images
 from trainables.data.image_store import open_store
 from trainables.data.splits import Splits, split
@@ -41,6 +42,18 @@ def begin(config: TrialConfig) -> tuple[Learner, TrainingData]:
     return learner, dataclasses.replace(data, examples=examples)
 
 
+def finetune(
+    config: TrainableConfig,
+    *,
+    resume_from: bytes | None = None,
+    save: Callable[[bytes], None] | None = None,
+) -> Generator[EpochResult, None, None]:
+    """Do what `run_trial` does, as a trainable (`trainables.trainable`)."""
+    params: dict[str, Any] = dict(config.params)
+    trial = TrialConfig(data=config.data, model=config.model, seed=config.seed, machine=config.machine, **params)
+    return run_trial(trial, resume_from=resume_from, save=save)
+
+
 def run_trial(
     config: TrialConfig,
     *,
@@ -68,6 +81,7 @@ def run_trial(
     yield from history
     for epoch in range(len(history) + 1, config.epochs + 1):
         result = run_epoch(learner, data.examples, data.splits.train, data.splits.validation, epoch)
+        assert result.val_loss is not None
         schedule.step(result.val_loss)
         if any(before.val_accuracy >= result.val_accuracy for before in history):
             result = dataclasses.replace(result, val_predictions="")

@@ -34,7 +34,7 @@ def test_every_command_for_studies_has_examples() -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-def test_bash_completes_studies_backbones_and_datasets(tmp_path: Path) -> None:
+def test_bash_completes_studies_backbones_datasets_and_trainables(tmp_path: Path) -> None:
     for name in ("pets-a", "pets-b", "other"):
         (tmp_path / "studies" / name).mkdir(parents=True)
         (tmp_path / "studies" / name / ".study").touch()
@@ -52,6 +52,7 @@ def test_bash_completes_studies_backbones_and_datasets(tmp_path: Path) -> None:
         complete_of hpo resume pets
         complete_of hpo run --backbone resnet1
         complete_of hpo run --dataset d
+        complete_of hpo run --trainable s
     """
     path = f"{tmp_path}:{os.environ['PATH']}"
 
@@ -64,4 +65,4 @@ def test_bash_completes_studies_backbones_and_datasets(tmp_path: Path) -> None:
         check=True,
     )
 
-    assert done.stdout.splitlines() == ["pets-a pets-b", "resnet18", "digits"]
+    assert done.stdout.splitlines() == ["pets-a pets-b", "resnet18", "digits", "simclr-pretrain"]

@@ -1,5 +1,6 @@
 """The ledger's promises, on SQLite and on PostgreSQL: each epoch once, each end once, interrupted trials adopted."""
 
+import dataclasses
 import itertools
 import math
 import os
@@ -24,6 +25,7 @@ from hpo.ledger.records import best_records, count_states
 from hpo.spec import RunOptions
 from hpo.tune.rungs import EachStudysRungs, replay, scheduler, scheduler_trial
 from tests.makers import SPACE, epoch, report, study_spec
+from trainables.config import EpochResult
 
 
 def opened(url: str, name: str = "study", **changes: Any) -> Ledger:
@@ -74,6 +76,22 @@ def test_the_times_of_a_trial_and_of_its_epochs_are_kept(url: str) -> None:
     # Optuna's times have microseconds, an epoch's three digits.
     times = [begun, record.started_at, first, second, record.ended_at, time.time()]
     assert all(one <= other + 0.001 for one, other in itertools.pairwise(times))
+
+
+def test_an_epoch_is_kept_as_its_trainable_measured_it(url: str) -> None:
+    extra: dict[str, float | str] = {"f1": 0.25, "lost": math.nan, "note": "nan", "packed": "eJwDAAAAAAE="}
+    plain = EpochResult(epoch=1, val_accuracy=0.5, extra=extra)
+    ledger = opened(url)
+    trial = ledger.ask().number
+    report(ledger, trial, plain)
+    report(ledger, trial, epoch(2, train_loss=math.inf))
+
+    first, second = opened(url).records()[0].curve
+
+    assert dataclasses.replace(first, extra={}) == dataclasses.replace(plain, extra={})
+    assert (first.extra["f1"], first.extra["note"], first.extra["packed"]) == (0.25, "nan", "eJwDAAAAAAE=")
+    assert math.isnan(float(first.extra["lost"]))
+    assert (second.train_loss, second.extra) == (math.inf, {})
 
 
 def test_an_epoch_is_stored_once(url: str) -> None:

@@ -13,6 +13,7 @@ from hpo.live.drawing import Best, Retrain, Row, View, draw, slot_name, sparklin
 from hpo.machines.placement import Slot
 from hpo.views.time_left import TimeLeft
 from tests.makers import epoch
+from trainables.config import EpochResult
 
 PARAMS = {"learning_rate": 0.000131, "batch_size": 64, "epochs": 50, "freeze_mode": "backbone"}
 FAR = slot_name(Slot("192.168.178.100", "NVIDIA GeForce RTX 3060", "0"))
@@ -63,6 +64,21 @@ def test_the_machine_stays_where_the_configuration_has_no_room() -> None:
     assert "192.168.178.100 RTX 3060 #0" in wide[-1]
     assert "batch" in wide[-2]
     assert "freeze backbone" in wide[2]
+
+
+def test_another_trainables_parameters_are_shown_where_there_is_room() -> None:
+    params = {"rate": 0.5, "is_big": True, "epochs": 8}
+    rows = [Row(3, params, 2, EpochResult(epoch=2, val_accuracy=0.5), "cpu")]
+    view = dataclasses.replace(VIEW, rows=rows, best=Best(3, epoch(2, 0.5), params, "RUNNING"))
+
+    wide, narrow = text(view, 120, 24), text(view, 56, 24)
+
+    assert wide[2] == "best 0.5000, trial 3 at epoch 2, still running: rate 0.5, is big True, 8 epochs"
+    assert wide[-2].split() == ["trial", "rate", "is", "big", "epochs", "accuracy", "images/s", "machine"]
+    assert wide[-1].split()[:3] == ["3", "0.5", "True"]
+    assert wide[-1].split()[-3:] == ["0.5000", "-", "cpu"]
+    assert narrow[-2].split() == ["trial", "epochs", "accuracy", "images/s", "machine"]
+    assert not [line for line in wide if "images/s:" in line]
 
 
 def test_trials_that_share_a_card_are_summed() -> None:

@@ -1,8 +1,11 @@
 """What is handed out, recorded and handed out again while a study runs; the ledger is a real one, Ray is not needed."""
 
+import dataclasses
+from base64 import b85encode
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -18,6 +21,7 @@ from hpo.tune.searcher import LedgerSearch
 from hpo.tune.trials import StudyRun, StudyTrials
 from tests.makers import epoch, study_spec
 from trainables.config import EpochResult, FreezeMode, MemoryNeed
+from trainables.predictions import pack
 
 SPACE = {
     "parameters": {
@@ -291,3 +295,29 @@ def test_a_run_goes_on_until_what_was_lost_has_ended(tmp_path: Path, desktops: P
     search.fail("a", "its node has died", lost=True)
 
     assert search.suggest("c")["number"] == numbers[0]
+
+
+@pytest.mark.parametrize(
+    "given", ["no predictions", pack(np.arange(3)), pack(np.array([0, 1, 2, 9])), b85encode(b"x").decode()]
+)
+def test_predictions_that_are_none_of_the_validation_images_are_left_out(
+    given: str, tmp_path: Path, desktops: Placement, caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = {"validation": 4, "classes": ["a", "b", "c"]}
+    spec = study_spec(space={"parameters": {"epochs": 3, "rate": 0.5}}, trainable="mine:train")
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    own = dataclasses.replace(run(tmp_path), ledger=ledgers.create(url, "own", spec, RunOptions(trials=1), splits))
+    trials = StudyTrials(own)
+    fitting = pack(np.array([0, 1, 2, 2]))
+    handout = trials.hand_out(desktops)
+
+    trials.record(0, result(1, val_predictions=fitting))
+    trials.record(0, result(2, val_predictions=given))
+    trials.record(0, result(3, val_predictions=given))
+
+    (record,) = own.ledger.records()
+    assert record.val_predictions == fitting
+    assert len(record.curve) == 3
+    assert [one.getMessage().partition(" yields")[0] for one in caplog.records] == ["study own: mine:train"]
+    assert handout.fit.share == desktops.whole
+    assert handout.fit.micro_batch is None
