@@ -22,7 +22,7 @@ LAYERS = (
     {"hpo/views", "hpo/tune"},
     {"hpo/ledger", "hpo/machines"},
     {"hpo"},
-    {"trainables/inference", "trainables/contrastive"},
+    {"trainables/inference", "trainables/contrastive", "trainables/embeddings"},
     {"trainables/training"},
     {"trainables/networks", "trainables/data"},
     {"trainables/checkpoints"},
