@@ -16,7 +16,7 @@ LAYERS = (
     {"hpo/cli"},
     {"hpo/api"},
     {"hpo/dashboard"},
-    {"hpo/studies", "hpo/report", "hpo/pretrain"},
+    {"hpo/studies", "hpo/report", "hpo/pretrain", "hpo/embeddings"},
     {"hpo/final", "hpo/live"},
     {"hpo/models"},
     {"hpo/views", "hpo/tune"},
@@ -39,12 +39,13 @@ FENCES = {
     "typer": {"hpo/cli"},
     "rich": {"hpo/cli", "hpo/live", "hpo/pretrain/progress.py", "hpo/views"},
     "matplotlib": {"hpo/views", "hpo/report"},
-    "jinja2": {"hpo/report"},
+    "jinja2": {"hpo/report", "hpo/embeddings"},
     "hpo": {"hpo"},
     "trainables.training.held_out_evaluation": {"hpo/final/retrain.py"},
     "trainables.data.held_out": {
         "hpo/studies/preflight.py",
         "hpo/report/examples.py",
+        "hpo/embeddings/images.py",
         "trainables/training/held_out_evaluation.py",
     },
 }

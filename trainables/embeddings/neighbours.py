@@ -1,11 +1,20 @@
 """Nearest neighbours of embeddings, and the duplicates and outliers they show."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS_AT_ONCE = 1024
+from trainables.steps import LongWork
+
+logger = logging.getLogger(__name__)
+
+SIMILARITIES_AT_ONCE = 2**24
+"""Cosines that are in memory at a time, 64 MB of them; it decides no number."""
+DUPLICATE_SHARE = 0.25
+"""Of the usual distance of an image to its nearest neighbour, below which two images are likely duplicates. What cosine
+means "the same" depends on the network: in one with random values all images are alike."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +47,47 @@ def nearest(embeddings: NDArray[np.float32], count: int) -> Neighbours:
         raise ValueError(f"count must be at least 1, not {count}")
     images = len(embeddings)
     count = min(count, max(images - 1, 0))
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = (embeddings / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+    unit = unit_rows(embeddings)
     rows = np.empty((images, count), dtype=np.int64)
     similarities = np.empty((images, count), dtype=np.float32)
-    for start in range(0, images if count else 0, ROWS_AT_ONCE):
-        block = unit[start : start + ROWS_AT_ONCE] @ unit.T
+    work = LongWork(logger, "neighbours")
+    size = max(1, SIMILARITIES_AT_ONCE // max(images, 1))
+    for start in range(0, images if count else 0, size):
+        block = unit[start : start + size] @ unit.T
         here = np.arange(len(block))
         block[here, start + here] = -np.inf
-        order = np.argsort(-block, axis=1, kind="stable")[:, :count]
+        found = np.sort(np.argpartition(-block, count - 1, axis=1)[:, :count], axis=1)
+        order = np.take_along_axis(found, np.argsort(-np.take_along_axis(block, found, 1), kind="stable"), 1)
         rows[start : start + len(block)] = order
         similarities[start : start + len(block)] = np.take_along_axis(block, order, axis=1)
+        work.at(start, images, "compared %d of %d images with all", start, images)
     return Neighbours(rows, np.clip(similarities, -1, 1))
+
+
+def unit_rows(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows scaled to length 1, float32; a row of zeros stays one."""
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = (embeddings / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+    return scaled
+
+
+def duplicate_cosine(neighbours: Neighbours) -> float:
+    """Return the cosine from which two images are likely duplicates, in [-1, 1].
+
+    It is that of `DUPLICATE_SHARE` of the median distance between an image and its nearest neighbour; a median, so that
+    a few copies move it little. 1 where no image has a neighbour.
+    """
+    if not neighbours.rows.size:
+        return 1.0
+    usual = float(np.median(_distances(neighbours.similarities[:, 0])))
+    # float32 cosines of equal rows are this far from 1.
+    return min(1 - (DUPLICATE_SHARE * usual) ** 2 / 2, 1 - 1e-6)
+
+
+def _distances(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the Euclidean distances of rows of length 1, in [0, 2]."""
+    distances: NDArray[np.float32] = np.sqrt(np.maximum(2 - 2 * cosines, 0))
+    return distances
 
 
 def likely_duplicates(neighbours: Neighbours, least: float) -> list[tuple[int, int, float]]:
@@ -75,6 +113,6 @@ def outliers(neighbours: Neighbours, count: int) -> list[tuple[int, float]]:
     """
     if not neighbours.rows.shape[1]:
         return []
-    scores = np.sqrt(np.maximum(2 - 2 * neighbours.similarities[:, -1], 0))
+    scores = _distances(neighbours.similarities[:, -1])
     order = np.argsort(-scores, kind="stable")[:count]
     return [(int(row), float(scores[row])) for row in order]

@@ -8,7 +8,7 @@ from trainables.embeddings.neighbours import likely_duplicates, nearest, outlier
 
 
 def test_neighbours_equal_a_search_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(module, "SIMILARITIES_AT_ONCE", 7 * 30)
     values = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
     found = nearest(values, 4)
     for row, value in enumerate(values):
