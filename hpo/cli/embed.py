@@ -75,8 +75,8 @@ def embed(
 ) -> None:
     """Write the embeddings of images by a backbone or a study's final model, and a page that maps them.
 
-    The page shows each image's nearest neighbours, likely duplicates and outliers. Features that trials have left in the
-    store are not computed again.
+    The page shows each image's nearest neighbours, likely duplicates and outliers. Features that trials have left in
+    the store are not computed again.
     """
     from hpo.embeddings.files import check_new, save_embeddings
     from hpo.live.screen import Screen
@@ -108,9 +108,9 @@ def embed(
         paths = {"embeddings": str(saved.embeddings), "map": str(saved.page)}
         print_json({**made.about, **paths, "duplicates": saved.duplicates})
         return
-    s = "" if saved.duplicates == 1 else "s"
+    pairs = f"{saved.duplicates} pair{'' if saved.duplicates == 1 else 's'}"
     sys.stdout.write(
-        f"{len(made):,} images, {made.array.shape[1]:,} features each; {saved.duplicates} pair{s} of likely duplicates\n"
+        f"{len(made):,} images, {made.array.shape[1]:,} features each; {pairs} of likely duplicates\n"
         f"embeddings: {os.path.relpath(saved.embeddings)}\n"
         f"map: {os.path.relpath(saved.page)}\n"
     )

@@ -42,7 +42,7 @@ def find(embeddings: NDArray[np.float32]) -> Findings:
 
 
 def shown_rows(findings: Findings, seed: int) -> NDArray[np.int64]:
-    """Return the rows that a page shows, sorted: all up to `SHOWN`; of more, those listed and others drawn at random."""
+    """Return the rows that a page shows, sorted: all, or of more than `SHOWN` those listed and a random draw."""
     count = len(findings.neighbours.rows)
     if count <= SHOWN:
         return np.arange(count)

@@ -116,7 +116,7 @@ def _scaled(places: NDArray[np.float32]) -> list[list[float]]:
 
 def _cosine(value: float) -> str:
     """Return a cosine with as many digits as tell it from 1."""
-    return next((text for digits in (3, 4, 5, 6) if (text := f"{value:.{digits}f}")[0] != "1"), "1.000")
+    return next((text for digits in (4, 5, 6) if (text := f"{value:.{digits}f}")[0] != "1"), "1.0000")
 
 
 def _images(about: Any) -> str:

@@ -157,7 +157,7 @@ function choose(image) {
   else {
     at("portrait").replaceChildren(picture(image, 112));
     at("name").textContent = data.images[image].name;
-    at("what").textContent = [classOf(image), data.images[image].split].filter(Boolean).join(", ");
+    at("what").textContent = [classOf(image) && `class ${classOf(image)}`, data.images[image].split].filter(Boolean).join(", ");
     // The list is built anew: who chose a neighbour by the keyboard goes on from its first one.
     const within = at("near").contains(document.activeElement);
     at("near").replaceChildren(...data.neighbours[image].map((other, index) =>

@@ -52,6 +52,9 @@ def test_bash_completes_studies_backbones_and_datasets(tmp_path: Path) -> None:
         complete_of hpo resume pets
         complete_of hpo run --backbone resnet1
         complete_of hpo run --dataset d
+        complete_of hpo embed pets
+        complete_of hpo embed --backbone small
+        complete_of hpo embed --dataset ci
     """
     path = f"{tmp_path}:{os.environ['PATH']}"
 
@@ -64,4 +67,4 @@ def test_bash_completes_studies_backbones_and_datasets(tmp_path: Path) -> None:
         check=True,
     )
 
-    assert done.stdout.splitlines() == ["pets-a pets-b", "resnet18", "digits"]
+    assert done.stdout.splitlines() == ["pets-a pets-b", "resnet18", "digits", "pets-a pets-b", "small:", "cifar10"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainables.embeddings import neighbours as module
-from trainables.embeddings.neighbours import likely_duplicates, nearest, outliers
+from trainables.embeddings.neighbours import duplicate_cosine, likely_duplicates, nearest, outliers
 
 
 def test_neighbours_equal_a_search_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,3 +36,24 @@ def test_one_image_has_no_neighbour() -> None:
 def test_what_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         nearest(np.array([[np.nan, 1.0]], dtype=np.float32), 1)
+
+
+def test_the_cosine_of_duplicates_follows_how_alike_all_images_are() -> None:
+    generator = np.random.default_rng(0)
+    spread = generator.normal(size=(200, 16)).astype(np.float32)
+    # As of a network with random values: all rows point the same way.
+    alike = spread * 0.02 + 1
+    for values in (spread, alike):
+        values = np.concatenate([values, values[:1] + 1e-4 * generator.normal(size=(1, 16)).astype(np.float32)])
+        found = nearest(values, 5)
+
+        pairs = likely_duplicates(found, duplicate_cosine(found))
+
+        assert [pair[:2] for pair in pairs] == [(0, 200)]
+    assert duplicate_cosine(nearest(values[:1], 5)) == 1
+
+
+def test_equal_rows_are_duplicates_where_all_are_equal() -> None:
+    found = nearest(np.ones((4, 3), dtype=np.float32), 12)
+
+    assert len(likely_duplicates(found, duplicate_cosine(found))) == 6
