@@ -1,6 +1,7 @@
 """`hpo.embed`: embeddings of images by any backbone or final model."""
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +60,7 @@ def embed(
         skip_bad_images: Leave images out that cannot be read.
         seed: Of a backbone: of its random values, and of the test share of a folder that has no test split, as in a
             study of that seed. A study has its own.
-        data_dir: Where datasets, weights, images and features lie.
+        data_dir: Where datasets, weights, images and features lie; None: where a study had them, else this machine's.
         cache_bytes: What images and features may take there.
         location: Where studies are.
 
@@ -74,7 +75,6 @@ def embed(
 
     if images is not None and (dataset is not None or split is not None):
         raise UsageError("--images is a folder without labels and splits; give it alone, or --dataset and --split.")
-    machine = MachineConfig(data_dir=data_dir, cache_bytes=cache_bytes, threads=cpu_count())
     embedder: Embedder
     if isinstance(model, Encoder):
         if dataset is None and images is None:
@@ -84,9 +84,11 @@ def embed(
         embedder = backbone_embedder(ModelConfig(**config), model.geometry_of, data_dir, seed)
     else:
         found = _found(str(model), location)
+        data_dir = data_dir or _data_dir_of(str(model), location)
         data = _data(dataset, exif or found.preprocessing.exif, seed) if dataset is not None else _own(found, exif)
         parts = _parts(data, images, split, data_dir)
         embedder = final_embedder(found)
+    machine = MachineConfig(data_dir=data_dir, cache_bytes=cache_bytes, threads=cpu_count())
     return embed_parts(embedder, parts, machine, skip_bad=skip_bad_images)
 
 
@@ -94,6 +96,19 @@ def _found(model: str, location: Location) -> "FinalModel":
     from hpo.models.folder import is_model, model_of_study, read_model
 
     return read_model(Path(model)) if is_model(model) else model_of_study(location.paths(model), location.url)
+
+
+def _data_dir_of(model: str, location: Location) -> str | None:
+    """Return the data folder of a study's last run; None: the usual one, or a model's folder without its ledger."""
+    from hpo.models.folder import is_model
+
+    if is_model(model):
+        return None
+    from hpo.api.study import open_study
+
+    with suppress(UsageError):
+        return open_study(model, location).ledger.run_options.data_dir
+    return None
 
 
 def _own(found: "FinalModel", exif: Exif | None) -> DataConfig:

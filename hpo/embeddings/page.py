@@ -8,6 +8,7 @@ import datetime
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,10 +127,15 @@ def _images(about: Any) -> str:
 
 def _network(about: Any) -> str:
     if about["model"] is not None:
-        return f"the final {about['backbone']} of {about['model'].split('/')[-3]}"
-    weights = str(about["weights"])
-    shown = "random weights" if weights == "none" else f"weights {weights.rpartition('/')[2]}"
-    return f"{about['backbone']} with {shown}"
+        folder = Path(about["model"]).parent
+        return f"the final {about['backbone']} of {(folder.parent if folder.name == 'final' else folder).name}"
+    return f"{about['backbone']} with {_weights(about).rpartition('/')[2]}"
+
+
+def _weights(about: Any) -> str:
+    if about["model"] is not None:
+        return str(about["model"])
+    return f"random values (seed {about['seed']})" if about["weights"] == "none" else str(about["weights"])
 
 
 def _facts(embeddings: Embeddings) -> list[tuple[str, str]]:
@@ -140,7 +146,7 @@ def _facts(embeddings: Embeddings) -> list[tuple[str, str]]:
         ("images", f"{len(embeddings):,}" + (f" ({splits})" if splits else "")),
         ("of", str(about["images_of"])),
         ("backbone", str(about["backbone"])),
-        ("weights", str(about["model"] or about["weights"])),
+        ("weights", _weights(about)),
     ]
     if about["weights_sha256"]:
         facts.append(("SHA-256", str(about["weights_sha256"])))

@@ -24,7 +24,8 @@ def data_dir(own: StudyPaths) -> str:
 def test_a_study_embeds_its_own_training_images_so_that_its_head_gives_its_predictions(
     own: StudyPaths, images: Path
 ) -> None:
-    made = hpo.embed("study", data_dir=data_dir(own), location=Location(studies_dir=own.studies))
+    # Its data folder is the one that the study had.
+    made = hpo.embed("study", location=Location(studies_dir=own.studies))
 
     model = read_model(own.final)
     head = load_final(model.weights, model.spec.model, 2).model.get_submodule("head").eval()

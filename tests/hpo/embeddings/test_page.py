@@ -104,9 +104,8 @@ def test_chromium_draws_the_map_and_shows_the_neighbours_of_what_is_chosen(tmp_p
         driver.execute_script("choose(-1); map.scrollIntoView()")
         x, y, width, height = driver.execute_script("return [...place(7), map.clientWidth, map.clientHeight]")
         chart = driver.find_element(By.ID, "map")
-        ActionChains(driver).move_to_element_with_offset(
-            chart, int(x - width / 2), int(y - height / 2)
-        ).click().perform()
+        across, down = int(x - width / 2), int(y - height / 2)
+        ActionChains(driver).move_to_element_with_offset(chart, across, down).click().perform()
         clicked = driver.execute_script("return view.chosen")
         assert names(driver) == expected[clicked]
         assert data["images"][clicked]["name"] in driver.find_element(By.ID, "name").text

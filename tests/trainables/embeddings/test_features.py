@@ -1,4 +1,4 @@
-"""Features: what the network's own layers give, found in the store that trials fill, in smaller batches where needed."""
+"""Features: what the network's own layers give, found in the store that trials fill, in batches that fit."""
 
 import dataclasses
 from pathlib import Path
