@@ -10,8 +10,8 @@ from trainables.steps import LongWork
 
 logger = logging.getLogger(__name__)
 
-SIMILARITIES_AT_ONCE = 2**24
-"""Cosines that are in memory at a time, 64 MB of them; it decides no number."""
+SIMILARITIES_AT_ONCE = 2**22
+"""Cosines that are in memory at a time: 64 MB with their order. It decides no number."""
 DUPLICATE_SHARE = 0.25
 """Of the usual distance of an image to its nearest neighbour, below which two images are likely duplicates. What cosine
 means "the same" depends on the network: in one with random values all images are alike."""

@@ -5,12 +5,15 @@ const sprite = at("sprite"), map = at("map"), pen = map.getContext("2d"), tip = 
 const HUES = ["blue", "vermilion", "teal", "purple", "ochre", "brown", "ink"];
 const SHAPES = ["circle", "square", "triangle", "diamond", "cross"];
 const MARGIN = 18, RADIUS = 4, REACH = 14, PICTURE = 26, CLOSEST = 40;
-const view = { places: null, scale: 1, x: 0, y: 0, chosen: -1, hovered: -1, only: -1 };
+const view = { places: null, spans: [1, 1], scale: 1, x: 0, y: 0, chosen: -1, hovered: -1, only: -1 };
 let colours = {};
 
 // An image in words: the class, and what is to be known besides.
 const classOf = (image) => (data.images[image].label < 0 ? "" : data.classes[data.images[image].label]);
 const words = (image) => [data.images[image].name, classOf(image), data.images[image].split].filter(Boolean).join(", ");
+
+// A name without its folders, where there is little room; the whole one is in the title.
+const short = (image) => data.images[image].name.replace(/^.*\//, "");
 
 function element(kind, text, name) {
   const made = document.createElement(kind);
@@ -19,8 +22,10 @@ function element(kind, text, name) {
   return made;
 }
 
+// Half a pixel inside its cell, so that no neighbour in the sheet shows at its edges.
 function cell(image) {
-  return [(image % data.columns) * data.side, Math.floor(image / data.columns) * data.side, data.side, data.side];
+  const [column, row] = [image % data.columns, Math.floor(image / data.columns)];
+  return [column * data.side + 0.5, row * data.side + 0.5, data.side - 1, data.side - 1];
 }
 
 function picture(image, size) {
@@ -62,11 +67,16 @@ function mark(brush, label, x, y, r) {
   brush.stroke();
 }
 
+// CSS pixels per unit of the map: as many as let the whole map fit, times the zoom.
+function extent() {
+  const [across, down] = view.spans;
+  return Math.min((map.clientWidth - 2 * MARGIN) / across, (map.clientHeight - 2 * MARGIN) / down) * view.scale;
+}
+
 // Where an image lies on the canvas, in CSS pixels.
 function place(image) {
-  const [x, y] = view.places[image], width = map.clientWidth, height = map.clientHeight;
-  const extent = (Math.min(width, height) - 2 * MARGIN) * view.scale;
-  return [width / 2 + (x - 0.5 - view.x) * extent, height / 2 + (y - 0.5 - view.y) * extent];
+  const [x, y] = view.places[image], unit = extent();
+  return [map.clientWidth / 2 + (x - 0.5 - view.x) * unit, map.clientHeight / 2 + (y - 0.5 - view.y) * unit];
 }
 
 function draw() {
@@ -133,6 +143,7 @@ function button(image, strong, weak, size) {
   const made = element("button");
   made.type = "button";
   made.dataset.image = image;
+  made.title = words(image);
   made.append(picture(image, size));
   if (strong) made.append(element("strong", strong));
   for (const one of weak.filter(Boolean)) made.append(element("span", one));
@@ -161,7 +172,7 @@ function choose(image) {
     // The list is built anew: who chose a neighbour by the keyboard goes on from its first one.
     const within = at("near").contains(document.activeElement);
     at("near").replaceChildren(...data.neighbours[image].map((other, index) =>
-      item(button(other, data.cosines[image][index], [classOf(other) || data.images[other].name], 64))));
+      item(button(other, data.cosines[image][index], [classOf(other) || short(other)], 64))));
     if (within) at("near").querySelector("button")?.focus();
     at("near-title").hidden = !data.neighbours[image].length;
   }
@@ -186,9 +197,9 @@ function go(dx, dy) {
 }
 
 function centre(image) {
-  const extent = (Math.min(map.clientWidth, map.clientHeight) - 2 * MARGIN) * view.scale, [x, y] = place(image);
-  view.x += (x - map.clientWidth / 2) / extent;
-  view.y += (y - map.clientHeight / 2) / extent;
+  const [x, y] = place(image);
+  view.x += (x - map.clientWidth / 2) / extent();
+  view.y += (y - map.clientHeight / 2) / extent();
   draw();
 }
 
@@ -201,9 +212,10 @@ function zoom(factor) {
   else draw();
 }
 
-function show(projection) {
+function lay(projection) {
   view.places = data.maps[projection];
-  zoom(1 / CLOSEST);
+  // Centred on 0.5; a map of one point has no size.
+  view.spans = [0, 1].map((axis) => Math.max(...view.places.map((one) => 2 * Math.abs(one[axis] - 0.5)), 0.01));
 }
 
 function legend() {
@@ -246,7 +258,7 @@ function lists() {
     return item(button(one, "", details(one), 80), button(other, "", details(other), 80), said);
   }));
   at("outliers")?.replaceChildren(...data.outliers.map(([image, distance]) =>
-    item(button(image, distance, [data.images[image].name, classOf(image)], 72))));
+    item(button(image, distance, [short(image), classOf(image)], 72))));
 }
 
 function listen() {
@@ -258,9 +270,8 @@ function listen() {
   map.addEventListener("pointermove", (event) => {
     const { offsetX: x, offsetY: y } = event;
     if (from && event.buttons && view.scale > 1 && (moved || Math.hypot(x - from[0], y - from[1]) > 4)) {
-      const extent = (Math.min(map.clientWidth, map.clientHeight) - 2 * MARGIN) * view.scale;
-      view.x -= (x - from[0]) / extent;
-      view.y -= (y - from[1]) / extent;
+      view.x -= (x - from[0]) / extent();
+      view.y -= (y - from[1]) / extent();
       [from, moved] = [[x, y], true];
       point(-1);
       draw();
@@ -289,13 +300,16 @@ function listen() {
   at("farther").addEventListener("click", () => zoom(1 / 1.5));
   at("whole").addEventListener("click", () => zoom(1 / CLOSEST));
   at("pictures").addEventListener("change", draw);
-  at("projection").addEventListener("change", (event) => show(event.target.value));
+  at("projection").addEventListener("change", (event) => {
+    lay(event.target.value);
+    zoom(1 / CLOSEST);
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
   new ResizeObserver(draw).observe(map);
 }
 
 sprite.decode().then(() => {
-  view.places = data.maps.tsne || data.maps.pca;
+  lay(data.maps.tsne ? "tsne" : "pca");
   legend();
   lists();
   paint();

@@ -31,7 +31,7 @@ def test_features_are_what_torchvisions_layers_give_in_front_of_the_last(tmp_pat
     original = get_model("squeezenet1_1").eval()
     original.load_state_dict(network.model.state_dict(), strict=False)
     with torch.inference_mode():
-        pixels = normalise(torch.from_numpy(found.pixels[:]), geometry_of(config))
+        pixels = normalise(torch.from_numpy(np.array(found.pixels)), geometry_of(config))
         expected = original.features(pixels).mean(dim=(2, 3)).numpy()
     assert (found.values.shape, found.values.dtype) == ((70, 512), np.float32)
     np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-5)
