@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -82,7 +82,7 @@ def embed(
     from hpo.live.screen import Screen
 
     own = {"weights": weights, "geometry_of": geometry_of, "image_size": image_size, "precision": precision}
-    given = {name: value for name, value in own.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
     if (model is None) == (backbone is None):
         raise UsageError("give either a study or model, or --backbone.")
     if model is not None and given:

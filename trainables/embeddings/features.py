@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -95,4 +94,4 @@ def _stored(network: Network, config: ModelConfig, examples: Examples, machine: 
         freeze_mode="backbone",
         machine=machine,
     )
-    return cast(np.ndarray, with_features(learner_of(trial, network), examples)[1].inputs)
+    return with_features(learner_of(trial, network), examples)[1].inputs

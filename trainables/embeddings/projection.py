@@ -20,7 +20,7 @@ def projections(embeddings: NDArray[np.float32], seed: int) -> dict[str, NDArray
     seed give the same maps on the same machine.
 
     Args:
-        embeddings: (N, D) float, finite, N at least 1; t-SNE takes time N log N and some 6 s for 2,000.
+        embeddings: (N, D) float, finite, N at least 1; t-SNE takes time N log N, 14 s for 2,000 on a slow core.
         seed: Of the randomised PCA and of t-SNE, from 0 to 2**32 - 1.
 
     Returns:

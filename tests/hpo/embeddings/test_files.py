@@ -53,8 +53,8 @@ def test_duplicates_and_outliers_are_listed_with_their_rows(tmp_path: Path) -> N
     outliers = pd.read_csv(saved.folder / "outliers.csv")
 
     assert saved.duplicates == len(duplicates) == 1
-    assert duplicates.loc[0, ["a_row", "b_row", "cosine"]].tolist() == [0, 1, 1.0]
-    assert duplicates.loc[0, ["a_class", "b_class"]].tolist() == list(CLASSES[:2])
+    assert duplicates[["a_row", "b_row", "cosine"]].to_numpy().tolist() == [[0, 1, 1.0]]
+    assert duplicates[["a_class", "b_class"]].to_numpy().tolist() == [list(CLASSES[:2])]
     assert outliers["row"].iloc[0] == 59
     assert outliers["distance"].is_monotonic_decreasing
 

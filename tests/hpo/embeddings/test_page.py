@@ -79,7 +79,7 @@ def test_one_image_has_a_page(tmp_path: Path) -> None:
 
 def ready(driver: Chrome) -> None:
     wait = WebDriverWait(driver, 10)
-    wait.until(lambda one: one.execute_script("return document.documentElement.dataset.ready"))  # type: ignore[no-untyped-call]
+    wait.until(lambda one: one.execute_script("return document.documentElement.dataset.ready"))
 
 
 def names(driver: Chrome) -> list[str]:

@@ -33,7 +33,8 @@ def test_features_are_what_torchvisions_layers_give_in_front_of_the_last(tmp_pat
     with torch.inference_mode():
         pixels = normalise(torch.from_numpy(np.array(found.pixels)), geometry_of(config))
         expected = original.features(pixels).mean(dim=(2, 3)).numpy()
-    assert (found.values.shape, found.values.dtype) == ((70, 512), np.float32)
+    assert found.values.shape == (70, 512)
+    assert found.values.dtype == np.float32
     np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -20,7 +20,8 @@ def test_groups_stay_together_and_a_seed_decides_the_maps() -> None:
 
     assert maps.keys() == {"pca", "tsne"}
     for name, places in maps.items():
-        assert (places.shape, places.dtype) == ((60, 2), np.float32)
+        assert places.shape == (60, 2)
+        assert places.dtype == np.float32
         np.testing.assert_array_equal(places, again[name])
         distances = np.linalg.norm(places[:, None] - places[None], axis=2)
         np.fill_diagonal(distances, np.inf)
