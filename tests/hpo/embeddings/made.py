@@ -16,7 +16,7 @@ def embeddings(count: int = 60, **changes: Any) -> Embeddings:
     generator = np.random.default_rng(0)
     labels = np.arange(count) % 3
     array = (generator.normal(size=(3, 16))[labels] + 0.2 * generator.normal(size=(count, 16))).astype(np.float32)
-    array[1] = array[0]
+    array[1:2] = array[0]
     array[-1] = 3 * generator.normal(size=16)
     pixels = generator.integers(0, 255, (count, 3, 40, 40), dtype=np.uint8)
     given: dict[str, Any] = {
