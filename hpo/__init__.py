@@ -25,34 +25,45 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from hpo.api.embedding import Encoder, embed
     from hpo.api.options import DataOptions, Location, MachineOptions, ModelOptions, SearchOptions
     from hpo.api.running import run
     from hpo.api.study import Study, compare, list_studies, open_study
+    from hpo.embeddings.files import SavedEmbeddings, save_embeddings
+    from hpo.embeddings.result import Embeddings
     from hpo.errors import HpoError, InterruptedStudy, UsageError
     from hpo.models.predict import Prediction, predict
 
 __all__ = [
     "DataOptions",
+    "Embeddings",
+    "Encoder",
     "HpoError",
     "InterruptedStudy",
     "Location",
     "MachineOptions",
     "ModelOptions",
     "Prediction",
+    "SavedEmbeddings",
     "SearchOptions",
     "Study",
     "UsageError",
     "compare",
+    "embed",
     "list_studies",
     "open_study",
     "predict",
     "run",
+    "save_embeddings",
 ]
 
 _MODULES = {
+    "hpo.api.embedding": ("Encoder", "embed"),
     "hpo.api.options": ("DataOptions", "Location", "MachineOptions", "ModelOptions", "SearchOptions"),
     "hpo.api.running": ("run",),
     "hpo.api.study": ("Study", "compare", "list_studies", "open_study"),
+    "hpo.embeddings.files": ("SavedEmbeddings", "save_embeddings"),
+    "hpo.embeddings.result": ("Embeddings",),
     "hpo.errors": ("HpoError", "InterruptedStudy", "UsageError"),
     "hpo.models.predict": ("Prediction", "predict"),
 }

@@ -10,3 +10,7 @@ ExportFormat = Literal["toml", "json", "yaml", "csv"]
 """``toml`` is a search space; the others list configurations."""
 PredictionFormat = Literal["text", "json", "csv"]
 """``text`` is for people; ``json`` is one object a line."""
+EmbedSplit = Literal["train", "test", "all"]
+"""``train`` has the validation images, too; ``test`` are the held-out ones."""
+EmbeddingFormat = Literal["npy", "parquet"]
+"""``npy``: an array and a CSV file; ``parquet``: one table."""

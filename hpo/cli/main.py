@@ -25,6 +25,7 @@ from hpo.api.study import compare, list_studies, open_study
 from hpo.choices import ExportFormat, RetrainOn
 from hpo.cli import completion
 from hpo.cli.cluster import cluster, doctor
+from hpo.cli.embed import embed
 from hpo.cli.groups import AsJson, grouped
 from hpo.cli.guard import Aside, guarded, is_own
 from hpo.cli.home import ensure_home
@@ -316,6 +317,13 @@ app.command(
         "hpo predict simclr-pets holiday/ --format json",
     )
 )(predict)
+app.command(
+    epilog=examples(
+        "hpo embed simclr-pets",
+        "hpo embed simclr-pets --images holiday --format parquet",
+        "hpo embed --backbone small:resnet18 --weights digits.safetensors --dataset digits --output map",
+    )
+)(embed)
 
 
 def main() -> NoReturn:

@@ -1,6 +1,5 @@
 """A trained network that says how likely each class is, in float32 on a GPU where there is one."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,16 +7,13 @@ from typing import Literal
 import numpy as np
 import torch
 from joblib import cpu_count
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from trainables.config import ModelConfig
 from trainables.data.transforms import normalise
 from trainables.errors import InputError
 from trainables.inference.preprocessing import Preprocessing
-from trainables.networks.backbones import build
-from trainables.networks.identity import architecture_of, verify
+from trainables.networks.final import load_final
 from trainables.training.device import is_out_of_memory
 
 
@@ -46,20 +42,7 @@ def load_predictor(
         InputError: The file is gone, damaged or another network's, a user's own backbone is not what it was, or the
             GPU has no memory left.
     """
-    architecture = architecture_of(config.backbone)
-    # The file has all values: what the study began with need not be here.
-    blank = dataclasses.replace(
-        config, weights="none" if architecture else "default", weights_name=None, weights_sha256=None
-    )
-    verify(blank, None)
-    model = build(blank, len(preprocessing.classes), data_dir=None, seed=0).model.eval()
-    try:
-        model.load_state_dict(load_file(weights))
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{weights}: the file is missing, damaged or was cut short ({error}).") from error
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{weights}: the file does not fit a {config.backbone} ({reason}).") from error
+    model = load_final(weights, config, len(preprocessing.classes)).model.eval()
     # torch counts the machine's cores, not those that this process may use.
     torch.set_num_threads(min(torch.get_num_threads(), cpu_count()))
     place = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")

@@ -66,7 +66,15 @@ def new_learner(config: TrialConfig, classes: int) -> Learner:
     """
     freeze.check(config.model, config.freeze_mode)
     step_back(config.machine.nice)
-    network = build(config.model, classes, data_dir=config.machine.data_dir, seed=config.seed)
+    return learner_of(config, build(config.model, classes, data_dir=config.machine.data_dir, seed=config.seed))
+
+
+def learner_of(config: TrialConfig, network: Network) -> Learner:
+    """Return the learner of a network that is built, moved to the device.
+
+    Raises:
+        InputError: The precision is none of this machine's.
+    """
     freeze.apply(network, config.freeze_mode)
     compute = choose(config.model.precision, config.machine.threads, network.model)
     network.model.to(compute.device)

@@ -53,6 +53,9 @@ def test_bash_completes_studies_backbones_datasets_and_trainables(tmp_path: Path
         complete_of hpo run --backbone resnet1
         complete_of hpo run --dataset d
         complete_of hpo run --trainable s
+        complete_of hpo embed pets
+        complete_of hpo embed --backbone small
+        complete_of hpo embed --dataset ci
     """
     path = f"{tmp_path}:{os.environ['PATH']}"
 
@@ -65,4 +68,5 @@ def test_bash_completes_studies_backbones_datasets_and_trainables(tmp_path: Path
         check=True,
     )
 
-    assert done.stdout.splitlines() == ["pets-a pets-b", "resnet18", "digits", "simclr-pretrain"]
+    studies = "pets-a pets-b"
+    assert done.stdout.splitlines() == [studies, "resnet18", "digits", "simclr-pretrain", studies, "small:", "cifar10"]
