@@ -15,7 +15,7 @@ PACKAGES = ("hpo", "search_spaces", "trainables")
 LAYERS = (
     {"hpo/cli"},
     {"hpo/api"},
-    {"hpo/dashboard"},
+    {"hpo/dashboard", "hpo/paper"},
     {"hpo/studies", "hpo/report", "hpo/pretrain"},
     {"hpo/final", "hpo/live"},
     {"hpo/models"},
