@@ -166,6 +166,8 @@ class Experiment(_Table):
     source: Name
     """The citation."""
     dataset: Name
+    test_images: Annotated[int, Field(ge=1, strict=True)] | None = None
+    """Images that the published accuracies are of, for their intervals; None: not known."""
     backbones: Annotated[tuple[Name, ...], Field(min_length=1)]
     protocol: Protocol = SOUND
     """The published one."""

@@ -1,11 +1,15 @@
 """What was measured: the cells of an experiment's grid, the studies beside it, and under which conditions."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hpo.paper.experiment import Point, Protocol
+from hpo.paper.experiment import SOUND, Point, Protocol
+
+Measured = Mapping[Point, Sequence["Cell"]]
+"""The cells of one protocol: of each configuration one per seed, by rising seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,3 +71,47 @@ class Conditions:
     """In words, a line each."""
     command: str = ""
     """The command line that measured them."""
+
+
+def by_protocol(cells: Sequence[Cell]) -> dict[Protocol, Measured]:
+    """Return the cells of each protocol; that of the most configurations first, of equally many the sound one."""
+    found: dict[Protocol, dict[Point, list[Cell]]] = {}
+    for cell in sorted(cells, key=lambda one: one.seed):
+        found.setdefault(cell.protocol, {}).setdefault(cell.point, []).append(cell)
+    return dict(sorted(found.items(), key=lambda one: (-len(one[1]), len(SOUND.differs_in(one[0])))))
+
+
+def right(cells: Sequence[Cell]) -> np.ndarray:
+    """Return which test images each seed has right, as (S, N) bool.
+
+    Raises:
+        ValueError: The cells are of different test images, or there is none.
+    """
+    if len({cell.labels.tobytes() for cell in cells}) != 1:
+        raise ValueError("cells of different test images, or none")
+    return np.stack([cell.right for cell in cells])
+
+
+@dataclass(frozen=True)
+class Best:
+    """The configuration of a backbone's grid that was best on validation, and what the whole grid took."""
+
+    point: Point
+    cells: Sequence[Cell]
+    gpu_seconds: float
+    """All runs of the grid, of one seed: the mean over seeds."""
+
+
+def best_of_grid(measured: Measured, backbone: str) -> Best | None:
+    """Return the best configuration of a backbone by mean validation accuracy; None: none was measured."""
+    grid = {point: cells for point, cells in measured.items() if point.backbone == backbone}
+    if not grid:
+        return None
+    point = max(grid, key=lambda one: (np.mean([cell.val_accuracy for cell in grid[one]]), -one.epochs))
+    seconds: dict[tuple[Point, int], float] = {}
+    for cell in (cell for cells in grid.values() for cell in cells):
+        run = (replace(cell.point, epochs=0), cell.seed)
+        seconds[run] = max(seconds.get(run, 0.0), cell.gpu_seconds)
+    seeds = Counter(run for run, _ in seconds)
+    total = sum(value / seeds[run] for (run, _), value in seconds.items())
+    return Best(point, grid[point], total)

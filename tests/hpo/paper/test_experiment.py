@@ -1,10 +1,11 @@
 """An experiment as a file: the packaged paper's, what it publishes, and what is said of a wrong one."""
 
+import functools
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo.errors import UsageError
@@ -71,6 +72,7 @@ above = 0.0
 """
 
 
+@functools.cache
 def paper() -> Experiment:
     return load()
 
@@ -141,6 +143,7 @@ def test_a_scaled_experiment_trains_fewer_epochs_and_its_equal_points_are_one() 
     assert len(paper().scaled(0.001).runs()) == 35
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.floats(0.001, 4), st.sets(st.sampled_from(BACKBONES), min_size=1))
 def test_runs_cover_the_points_of_the_chosen_backbones(factor: float, backbones: set[str]) -> None:
     experiment = paper().scaled(factor).only([*backbones])
@@ -230,6 +233,7 @@ def test_all_mistakes_are_named_at_once() -> None:
     assert len(str(error.value).splitlines()) == 3
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.text(max_size=60), st.integers(0, len(SMALL)))
 def test_whatever_stands_in_a_file_it_is_read_or_refused(text: str, position: int) -> None:
     try:
