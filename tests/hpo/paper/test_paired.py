@@ -62,7 +62,7 @@ def test_the_interval_covers_the_true_difference_when_images_and_seeds_vary() ->
         first, second = draws[0] < chance + shifts[0] + 0.05, draws[1] < chance + shifts[1]
         true = np.mean(np.clip(np.linspace(0, 1, 10_001) + 0.05, 0, 1)) - 0.5
         found = difference(first, second)
-        covered += found.low <= true <= found.high
+        covered += int(found.low <= true <= found.high)
 
     assert covered >= 368
 
