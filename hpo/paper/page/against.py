@@ -11,7 +11,7 @@ from hpo.paper.experiment import Experiment
 from hpo.paper.measured import Best, Measured, StudyOutcome, best_of_grid, right
 from hpo.paper.paired import Estimate, accuracy
 from hpo.report.drawing import WIDE, Drawing, draw
-from hpo.views.style import BLUE, GREY, INK, grid
+from hpo.views.style import BLUE, GREY, INK, PAPER, grid
 from hpo.views.summary import duration
 
 
@@ -78,7 +78,9 @@ def contest_drawing(found: Sequence[Contest]) -> Drawing:
                 reached.plot(one.published, row, "D", ms=5.5, mfc="none", mec=INK, mew=1.1)
             if one.cost is not None:
                 cost.barh(row, one.cost, 0.5, color=BLUE)
-                cost.annotate(f"{one.cost:.0%}", (one.cost, row), (4, 0), textcoords="offset points", va="center")
+                behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
+                place = {"textcoords": "offset points", "va": "center", "bbox": behind}
+                cost.annotate(f"{one.cost:.0%}", (one.cost, row), (5, 0), **place)
         reached.set_yticks(range(len(found)), [one.study.backbone for one in found])
         reached.set_ylim(len(found) - 0.4, -0.6)
         reached.set_xlabel("held-out test accuracy")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
 from hpo.final.significance import wilson_interval
-from hpo.paper.experiment import Bar, Experiment, Figure, Level, Protocol
+from hpo.paper.experiment import Bar, Experiment, Figure, Protocol
 from hpo.paper.measured import Measured, right
 from hpo.paper.page.wording import level_words, protocol_words
 from hpo.paper.paired import Estimate, accuracy
@@ -81,7 +81,8 @@ def chart(experiment: Experiment, figure: Figure, measured: Mapping[Protocol, Me
         axes.set_ylim(0, 1)
         axes.tick_params("x", length=0)
         grid(axes, "y")
-        canvas.legend(handles=_legend(figure, bars, series, len(backbones)), loc="outside upper left", ncols=4)
+        handles, columns = _in_rows(_legend(figure, bars, series, len(backbones)))
+        canvas.legend(handles=handles, loc="outside upper left", ncols=columns)
 
     caption = "Open bars: published. " + (
         " ".join(_explained(one) for one in series[1:]) or "Nothing of this figure was measured."
@@ -135,25 +136,28 @@ def _paint_groups(
     axes.set_xlim(-0.55, len(groups) - 0.45)
 
 
-def _legend(figure: Figure, bars: Sequence[Bar], series: Sequence[_Series], n_backbones: int) -> list[Patch]:
-    several = n_backbones > 1
+def _legend(figure: Figure, bars: Sequence[Bar], series: Sequence[_Series], n_backbones: int) -> list[list[Patch]]:
+    """Return what the colours mean, and what the fillings."""
+    if n_backbones == 1:
+        return [[_filled(one, _LEVELS[0]) for one in series]]
     points = {one.level: one.point for one in bars}
-    levels: Sequence[Level] = figure.levels if several else ()
-    return [
-        *(
-            Patch(color=_LEVELS[number % len(_LEVELS)], label=level_words(figure, one, points[one]))
-            for number, one in enumerate(levels)
-        ),
-        *(
-            Patch(
-                facecolor="none" if one.is_open else (GREY if several else _LEVELS[0]),
-                edgecolor=GREY if several else _LEVELS[0],
-                hatch=one.hatch,
-                label=one.label,
-            )
-            for one in series
-        ),
+    levels = [
+        Patch(color=_LEVELS[number % len(_LEVELS)], label=level_words(figure, one, points[one]))
+        for number, one in enumerate(figure.levels)
     ]
+    return [levels, [_filled(one, GREY) for one in series]]
+
+
+def _filled(series: _Series, colour: str) -> Patch:
+    face = "none" if series.is_open else colour
+    return Patch(facecolor=face, edgecolor=colour, hatch=series.hatch, label=series.label)
+
+
+def _in_rows(rows: Sequence[Sequence[Patch]]) -> tuple[list[Patch], int]:
+    """Return what a legend shows row by row, in its own order, which is by column, and its number of columns."""
+    columns = max(len(row) for row in rows)
+    nothing = Patch(facecolor="none", edgecolor="none", label=" ")
+    return [row[column] if column < len(row) else nothing for column in range(columns) for row in rows], columns
 
 
 def _alt(bars: Sequence[Bar], series: Sequence[_Series]) -> str:

@@ -12,11 +12,16 @@ from hpo.paper.page.against import contest_drawing, contests
 from hpo.paper.page.bars import chart
 from hpo.paper.page.forests import ablation_drawing, forest
 from hpo.paper.page.wording import protocol_words
-from hpo.paper.verdicts import VERDICTS, Comparison, Judgement, judge
+from hpo.paper.verdicts import VERDICTS, Comparison, Judgement, Verdict, judge
 from hpo.report.facts import Tile
 from hpo.report.page import Section, write
 from hpo.views.summary import duration
 
+_MARKS: dict[Verdict, str] = {
+    "confirmed": "\N{CHECK MARK}",
+    "contradicted": "\N{MULTIPLICATION X}",
+    "undecided": "\N{WHITE CIRCLE}",
+}
 _MOST_NAMED = 6
 """Comparisons that a sentence names."""
 
@@ -32,11 +37,13 @@ def write_page(
 
     Args:
         experiment: At the scale at which it was measured; with the backbones that were run.
-        cells: All that was measured, under whichever protocols, in any order.
+        cells: All that was measured, under whichever protocols, in any order; of two with the same configuration,
+            protocol and seed the last counts.
         studies: Of the backbones that have one.
         folder: Where the page goes, as ``report.html`` with ``figures/`` and ``tables/``; an earlier one is replaced.
         conditions: What it was measured on.
     """
+    cells = list({(one.protocol, one.point, one.seed): one for one in cells}.values())
     protocols = by_protocol(cells)
     main = next(iter(protocols), SOUND)
     measured = protocols.get(main, {})
@@ -72,7 +79,7 @@ def _answer(
 ) -> Section:
     points, all_points = set(measured), set(experiment.model_copy(update={"chosen": None}).points())
     seeds = {cell.seed for some in measured.values() for cell in some}
-    counts = Counter(one.verdict for one in judgements)
+    counts, is_scaled = Counter(one.verdict for one in judgements), experiment.scale != 1
     images = {len(cell.labels) for cell in cells}
     said = []
     if conditions.dataset != experiment.dataset:
@@ -82,7 +89,7 @@ def _answer(
             f" speak of `{conditions.dataset}`."
         )
     said.append(
-        f"Networks were built and judged {protocol_words(main, experiment)}"
+        f"Networks were built and judged {protocol_words(main, experiment)} (see How it was run)"
         + (f", with {experiment.scale:g} times the published epochs." if experiment.scale != 1 else ".")
     )
     if len(seeds) == 1:
@@ -92,8 +99,11 @@ def _answer(
         )
     tiles = [
         *(Tile(f"conclusions {name}", str(counts[name]), f"of {len(judgements)}") for name in VERDICTS),
-        Tile("configurations measured", str(len(points & all_points)), f"of {len(all_points)} published"),
-        Tile("seeds", str(len(seeds)), "per configuration, at most"),
+        Tile(
+            "configurations measured",
+            str(len(points & all_points)),
+            f"of {len(all_points)}{' at this scale' * is_scaled}; {len(seeds)} seed{'s' * (len(seeds) != 1)}",
+        ),
         Tile("held-out test images", f"{max(images, default=0):,}", conditions.dataset),
     ]
     return Section("answer", "The answer", said, tiles=tiles)
@@ -111,7 +121,9 @@ def _conclusions(experiment: Experiment, judgements: Sequence[Judgement]) -> Sec
         "conclusions",
         "The paper's conclusions",
         said,
-        facts=[(one.verdict, f"{one.conclusion.text} {_counted(one)}") for one in judgements],
+        facts=[
+            (f"{_MARKS[one.verdict]} {one.verdict}", f"{one.conclusion.text} {_counted(one)}") for one in judgements
+        ],
         drawings=[forest(one) for one in judgements if len(one.missing) < len(one.comparisons)],
         tables=[tables.comparisons(judgements)],
     )
@@ -121,7 +133,8 @@ def _counted(judgement: Judgement) -> str:
     """Return how many comparisons of a conclusion came out how, and which."""
     total = len(judgement.comparisons)
     if len(judgement.missing) == total:
-        return f"Not measured: {judgement.missing[0].missing.removeprefix('not measured: ')}."
+        reasons = {one.missing.partition(":")[0] for one in judgement.missing}
+        return f"None of {total} comparisons can be made: {', '.join(sorted(reasons))}."
     parts = [(name, judgement.having(name)) for name in VERDICTS]
     if len(judgement.missing) == 0 and sum(bool(found) for _, found in parts) == 1:
         return f"All {total} comparisons are {judgement.verdict}."
@@ -165,24 +178,14 @@ def _studies(experiment: Experiment, measured: Measured, studies: Sequence[Study
     better = [one.study.backbone for one in found if one.gain is not None and one.gain[0] > 0]
     worse = [one.study.backbone for one in found if one.gain is not None and one.gain[1] < 0]
     known = [one for one in found if one.grid is not None]
-    said = [
-        f"Better than the best of the paper's grid: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}."
-    ]
+    better_than = f"Better than the best of the paper's grid: {', '.join(better) or 'none'}"
+    said = [f"{better_than}; worse: {', '.join(worse) or 'none'}; of the others it is not known."]
     if known:
-        spent, grid = (
-            sum(one.study.gpu_seconds for one in known),
-            sum(one.grid.gpu_seconds for one in known if one.grid),
-        )
+        spent = sum(one.study.gpu_seconds for one in known)
+        grid = sum(one.grid.gpu_seconds for one in known if one.grid)
         said.append(f"The studies trained for {duration(spent)} altogether, their grids for {duration(grid)}.")
-    return [
-        Section(
-            "studies",
-            "A study of each backbone",
-            said,
-            drawings=[contest_drawing(found)],
-            tables=[tables.studies(found)],
-        )
-    ]
+    title = "A study of each backbone"
+    return [Section("studies", title, said, drawings=[contest_drawing(found)], tables=[tables.studies(found)])]
 
 
 def _literature(experiment: Experiment, conditions: Conditions) -> Section:
@@ -195,6 +198,7 @@ def _literature(experiment: Experiment, conditions: Conditions) -> Section:
 
 
 def _how(experiment: Experiment, cells: Sequence[Cell], shown: Sequence[Protocol], conditions: Conditions) -> Section:
+    other = "" if conditions.dataset == experiment.dataset else f"; the paper used {experiment.dataset}"
     size = f"{conditions.image_size} px" if conditions.image_size else "that of the weights"
     total = sum(
         {
@@ -204,15 +208,22 @@ def _how(experiment: Experiment, cells: Sequence[Cell], shown: Sequence[Protocol
     )
     facts = [
         ("paper", experiment.source),
-        ("dataset", f"{conditions.dataset} ({conditions.n_classes} classes); the paper's is {experiment.dataset}"),
+        ("dataset", f"{conditions.dataset}, {conditions.n_classes} classes{other}"),
         ("image size", size),
         ("epochs", f"{experiment.scale:g} times the published ones" if experiment.scale != 1 else "as published"),
-        *((f"weights: {name}", weights) for name, weights in conditions.weights.items()),
+        ("weights", _weights(conditions)),
         ("device time", duration(total)),
         ("machines", "; ".join(conditions.machines) or "not known"),
         *([("command", conditions.command)] if conditions.command else []),
     ]
     return Section("how", "How it was run", facts=facts, tables=[tables.protocols(experiment, shown)])
+
+
+def _weights(conditions: Conditions) -> str:
+    named: dict[str, list[str]] = {}
+    for backbone, weights in conditions.weights.items():
+        named.setdefault(weights, []).append(backbone)
+    return "; ".join(f"{weights} ({', '.join(backbones)})" for weights, backbones in named.items()) or "not known"
 
 
 def _open(experiment: Experiment, cells: Sequence[Cell], measured: Measured, conditions: Conditions) -> Section:
@@ -239,7 +250,7 @@ def _open(experiment: Experiment, cells: Sequence[Cell], measured: Measured, con
         said.append(
             "The paper's own figures do not agree on some configurations that are the same: "
             + "; ".join(
-                f"{point.backbone} {', '.join(f'{one:.2f}' for one in values)}" for point, values in disagreeing
+                f"{point.backbone} {' and '.join(map('{:.2f}'.format, values))}" for point, values in disagreeing
             )
             + ". Smaller differences between published and measured mean nothing."
         )

@@ -25,7 +25,7 @@ _LOOKS: dict[Verdict, tuple[str, str]] = {
 _ROW = 0.27
 """Height of a row, in inches."""
 _CLAIMED_ALPHA = 0.16
-_LONGEST_LINE = 50
+_LONGEST_LINE = 64
 
 
 @dataclass(frozen=True)
@@ -152,22 +152,30 @@ def ablation_drawing(ablation: Ablation) -> Drawing:
         axes.set_yticks(range(len(labels)), labels)
         axes.tick_params("y", length=0)
         axes.set_ylim(len(labels) - 0.4, -0.6)
-        axes.set_xlabel(f"held-out accuracy beyond the {ablation.accuracy.value:.3f} of the protocol that is changed")
+        axes.set_xlabel("change of the held-out test accuracy")
         axes.spines["left"].set_visible(False)
         grid(axes, "x")
 
     base = ", ".join(f"{SWITCHES[name][0]}: {switch_words(name, value)}" for name, value in ablation.base)
     seeds = f"{ablation.accuracy.n_seeds} seed{'s' * (ablation.accuracy.n_seeds != 1)}"
     caption = (
-        f"{described(ablation.point)}; {seeds}. Each row changes what it says of this protocol: {base}. Lines are 95 %"
-        " intervals of the paired difference; grey squares: it may be 0."
+        f"{described(ablation.point)}; {seeds}. Each row changes what it says of this protocol, whose accuracy is"
+        f" {ablation.accuracy.value:.3f}: {base}. Lines are 95 % intervals of the paired difference; grey squares: it"
+        " may be 0."
     )
     said = "; ".join(
         f"{label}: {one.gain.value:+.3f}".replace("\n", " ") for label, one in zip(labels, ablation.flips, strict=True)
     )
     name = f"ablation-{ablation.point.backbone}-{ablation.point.freeze_mode}-{ablation_digits(ablation)}"
     title = f"What each switch changes: {ablation.point.backbone}"
-    return draw(name, title, caption, f"{title}. {said}.", paint, (WIDE, 1.2 + 0.62 * len(labels)))
+    return draw(
+        name,
+        title,
+        caption,
+        f"{title}. {said}.",
+        paint,
+        (WIDE, 1.2 + 0.24 * sum(2 + label.count("\n") for label in labels)),
+    )
 
 
 def ablation_digits(ablation: Ablation) -> str:
@@ -177,9 +185,11 @@ def ablation_digits(ablation: Ablation) -> str:
 
 
 def flip_words(switches: Sequence[str], base: Protocol, protocol: Protocol) -> str:
-    """Return what is changed, in two lines."""
+    """Return what is changed, a line each."""
     if len(switches) > 1:
-        return f"{len(switches)} switches at once:\n{', '.join(SWITCHES[one][0] for one in switches)}"
+        if len(switches) == len(SWITCHES):
+            return "all of them"
+        return "\n".join(SWITCHES[one][0] for one in switches)
     (name,) = switches
     before, after = (switch_words(name, getattr(one, name)) for one in (base, protocol))
     return f"{SWITCHES[name][0]}:\n{before} \N{RIGHTWARDS ARROW} {after}"

@@ -9,7 +9,7 @@ from hpo.paper.measured import Cell, Measured
 from hpo.paper.page.against import Contest
 from hpo.paper.page.bars import measured_accuracy
 from hpo.paper.page.forests import flip_words
-from hpo.paper.page.wording import protocol_words, switch_words
+from hpo.paper.page.wording import SWITCHES, protocol_words, switch_words
 from hpo.paper.verdicts import Comparison, Judgement
 from hpo.report.tables import Column, Table, p_value, percent, share, shown
 from hpo.views.summary import duration
@@ -72,6 +72,7 @@ def comparisons(judgements: Sequence[Judgement]) -> Table:
         Column("conclusion", "conclusion"),
         Column("claim", "claim"),
         Column("backbone", "backbone"),
+        Column("verdict", "verdict"),
         Column("published", "published", signed),
         Column("difference", "measured", signed),
         Column("low", "from", signed),
@@ -80,7 +81,6 @@ def comparisons(judgements: Sequence[Judgement]) -> Table:
         Column("p_confirmed", "p that the claim is wrong", p_value),
         Column("p_contradicted", "p that it is right", p_value),
         Column("mcnemar", "p of no difference (McNemar)", p_value),
-        Column("verdict", "verdict"),
         Column("why_not", "why it was not measured"),
     )
     unmissed = all(one["why_not"] is None for one in rows)
@@ -116,7 +116,7 @@ def protocols(experiment: Experiment, measured: Sequence[Protocol]) -> Table:
             "published": switch_words(name, getattr(experiment.protocol, name)),
             **{label: switch_words(name, getattr(one, name)) for label, one in zip(labels, measured, strict=True)},
         }
-        for name, switch_name in ((name, name.replace("_", " ")) for name in Protocol.model_fields)
+        for name, switch_name in ((name, SWITCHES[name][0]) for name in Protocol.model_fields)
     ]
     columns = (
         Column("what", "switch"),
