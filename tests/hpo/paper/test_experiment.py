@@ -1,6 +1,7 @@
 """An experiment as a file: the packaged paper's, what it publishes, and what is said of a wrong one."""
 
 import functools
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -244,6 +245,16 @@ def test_whatever_stands_in_a_file_it_is_read_or_refused(text: str, position: in
         said = "own.toml: "
 
     assert said.startswith("own.toml: ")
+
+
+def test_the_documented_file_is_an_experiment() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "paper.md").read_text(encoding="utf-8")
+    example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+
+    assert example is not None
+    assert parse(example[1], "docs/paper.md").runs()
+    accuracies = sum(len(paper().bars(one)) for one in paper().figures)
+    assert f"{accuracies} accuracies of {len(paper().points())} configurations, in {len(paper().runs())} runs" in page
 
 
 def test_the_packaged_file_is_in_the_distribution() -> None:
