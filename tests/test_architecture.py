@@ -15,7 +15,7 @@ PACKAGES = ("hpo", "search_spaces", "trainables")
 LAYERS = (
     {"hpo/cli"},
     {"hpo/api"},
-    {"hpo/paper/page"},
+    {"hpo/paper/runs", "hpo/paper/page"},
     {"hpo/dashboard", "hpo/paper"},
     {"hpo/studies", "hpo/report", "hpo/pretrain"},
     {"hpo/final", "hpo/live"},
@@ -23,7 +23,7 @@ LAYERS = (
     {"hpo/views", "hpo/tune"},
     {"hpo/ledger", "hpo/machines"},
     {"hpo"},
-    {"trainables/inference", "trainables/contrastive"},
+    {"trainables/inference", "trainables/contrastive", "trainables/published"},
     {"trainables/training"},
     {"trainables/networks", "trainables/data"},
     {"trainables/checkpoints"},
@@ -42,7 +42,7 @@ FENCES = {
     "matplotlib": {"hpo/views", "hpo/report", "hpo/paper/page"},
     "jinja2": {"hpo/report"},
     "hpo": {"hpo"},
-    "trainables.training.held_out_evaluation": {"hpo/final/retrain.py"},
+    "trainables.training.held_out_evaluation": {"hpo/final/retrain.py", "trainables/published/run.py"},
     "trainables.data.held_out": {
         "hpo/studies/preflight.py",
         "hpo/report/examples.py",
