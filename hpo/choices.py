@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-Sampler = Literal["tpe", "random"]
-"""What proposes configurations."""
+Sampler = Literal["tpe", "random", "grid"]
+"""What proposes configurations; ``grid`` takes each of the space once, in order."""
 RetrainOn = Literal["train+val", "train"]
 """What the final model learns from."""
 ExportFormat = Literal["toml", "json", "yaml", "csv"]

@@ -64,9 +64,14 @@ def study_names(backbones: list[str], dataset: str, study: str | None, trainable
 
 
 def _default_name(backbone: str, dataset: str) -> str:
-    """BACKBONE-DATASET; of a folder, its name."""
+    """BACKBONE-DATASET."""
+    return f"{_as_name(backbone)}-{dataset_name(dataset)}"
+
+
+def dataset_name(dataset: str) -> str:
+    """Return what a dataset is called in the names of studies: of a folder its own name."""
     folder = dataset.partition(":")[2]
-    return f"{_as_name(backbone)}-{Path(folder).expanduser().absolute().name if folder else dataset}"
+    return Path(folder).expanduser().absolute().name if folder else dataset
 
 
 def _as_name(backbone: str) -> str:

@@ -85,6 +85,8 @@ class NewStudy:
     """Which image is in which split, as CSV."""
     findings: tuple[str, ...] = ()
     """What there was among its images, a line each, for the user to read."""
+    trials: int | None = None
+    """The number of trials that it is to reach; None: what the run's options say."""
 
 
 class RunOptions(BaseModel):
@@ -141,6 +143,28 @@ def search_over(
         grace_period=grace,
         reduction_factor=reduction_factor or REDUCTION_FACTOR,
     )
+
+
+def trials_of(search: SearchConfig, trainable: str, asked: int | None) -> int:
+    """Return the number of trials that a study is to reach: what was asked for, else the size of its grid.
+
+    Raises:
+        UsageError: Nothing was asked for and it is no grid, or its grid has fewer.
+        search_spaces.SpaceError: Its space is no grid.
+    """
+    if search.sampler != "grid":
+        if asked is None:
+            raise UsageError(
+                "--trials is missing: how many trials the study is to reach; a grid alone has its own size."
+            )
+        return asked
+    space = search_spaces.from_dict(search.space, "the search space", trainable=trainable)
+    size = len(search_spaces.grid(space))
+    if asked is not None and asked > size:
+        raise UsageError(
+            f"--trials {asked}: the grid has {size} configurations; give {size} at most, or leave --trials out."
+        )
+    return asked or size
 
 
 def split_seeds(seed: int) -> SplitSeeds:

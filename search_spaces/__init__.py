@@ -23,6 +23,7 @@ laid over.
 """
 
 from search_spaces.files import builtin, for_study, load
+from search_spaces.grid import grid
 from search_spaces.parameters import ParamValue
 from search_spaces.sampling import suggest
 from search_spaces.space import Alternative, SearchSpace, SpaceError, from_dict, to_dict
@@ -35,6 +36,7 @@ __all__ = [
     "builtin",
     "for_study",
     "from_dict",
+    "grid",
     "load",
     "suggest",
     "to_dict",

@@ -140,7 +140,9 @@ _PRETRAIN = {
     "weight_decay": Rule("number", 0, _FAR),
 }
 """Those of `hpo pretrain` that decide what is learned; what a space leaves out has the default that it has there."""
+_PUBLISHED = {**_FINETUNE, "protocol": _ANY, "reads": _ANY}
 _KNOWN = {
     "finetune": Names(_FINETUNE, tuple(_FINETUNE)),
+    "published": Names(_PUBLISHED, tuple(_PUBLISHED)),
     "simclr-pretrain": Names(_PRETRAIN, ("epochs",)),
 }

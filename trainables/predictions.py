@@ -5,6 +5,9 @@ import zlib
 
 import numpy as np
 
+TEST_PREDICTIONS = "test_predictions"
+"""What an epoch's `extra` calls the class of each held-out test image; each such entry is a look at test."""
+
 
 def pack(indices: np.ndarray) -> str:
     """Return (N,) class indices, in [0, 65535], as text: about one byte per image."""

@@ -13,10 +13,12 @@ from trainables.user_code import code_sha256, imported
 
 FINETUNE = "finetune"
 SIMCLR_PRETRAIN = "simclr-pretrain"
+PUBLISHED = "published"
 
 BUILT_IN = {
     FINETUNE: "trainables.training.trial:finetune",
     SIMCLR_PRETRAIN: "trainables.contrastive.trial:run_trial",
+    PUBLISHED: "trainables.published.run:run_published",
 }
 """Trainables by their names; any other is a user's own ``package.module:function``."""
 
@@ -49,6 +51,11 @@ class Trainable(Protocol):
 def has_final_model(name: str) -> bool:
     """Return whether a study of a trainable ends with a model that is tested on held-out images."""
     return name == FINETUNE
+
+
+def freezes(name: str) -> bool:
+    """Return whether a trainable trains a network in one of the freeze modes, as fine-tuning does."""
+    return name in (FINETUNE, PUBLISHED)
 
 
 def is_own(name: str) -> bool:

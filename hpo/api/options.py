@@ -118,7 +118,7 @@ class SearchOptions:
         str, Help("What a trial runs: finetune, simclr-pretrain, or package.module:function of your own.")
     ] = FINETUNE
     space: Annotated[Path | None, Help("A search space of your own, a TOML file.")] = None
-    sampler: Annotated[Sampler, Help("What proposes configurations.")] = "tpe"
+    sampler: Annotated[Sampler, Help("What proposes configurations; grid: each of the space once, in order.")] = "tpe"
     asha: Annotated[bool, Help("Whether ASHA stops the weak trials early.")] = True
     grace_period: Annotated[int | None, Help("Epochs before ASHA may stop a trial; default 2.", least=1)] = None
     reduction_factor: Annotated[float | None, Help("ASHA lets one in so many trials continue; default 4.")] = None

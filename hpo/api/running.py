@@ -1,5 +1,6 @@
 """Start and continue studies: one, or several that share the machines."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, overload
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def run(
     backbone: str,
     *,
-    trials: int,
+    trials: int | None = None,
     study: str | None = None,
     seed: int = 0,
     data: DataOptions = DataOptions(),
@@ -31,7 +32,7 @@ def run(
 def run(
     backbone: list[str],
     *,
-    trials: int,
+    trials: int | None = None,
     study: str | None = None,
     seed: int = 0,
     data: DataOptions = DataOptions(),
@@ -45,7 +46,7 @@ def run(
 def run(
     backbone: str | list[str],
     *,
-    trials: int,
+    trials: int | None = None,
     study: str | None = None,
     seed: int = 0,
     data: DataOptions = DataOptions(),
@@ -60,7 +61,7 @@ def run(
         backbone: simclr, resnet18, resnet50, vgg, inception, vit, swin, ``torchvision:NAME`` or
             ``package.module:function``; a list: a study each, at the same time on the same machines, and ``all`` is
             the first seven.
-        trials: Trials that each study is to reach, 1 or more.
+        trials: Trials that each study is to reach, 1 or more; None, for a grid alone: all of it.
         study: The study's name, STUDY-BACKBONE of several; None: BACKBONE-DATASET.
         seed: Seed of the splits, the sampler and the trials, 0 to 2**63 - 1.
         data: Which images, and how they are split.
@@ -98,7 +99,7 @@ def run(
 def run_together(
     backbones: Sequence[str],
     *,
-    trials: int,
+    trials: int | None,
     study: str | None,
     seed: int,
     data: DataOptions,
@@ -120,17 +121,19 @@ def run_together(
         import search_spaces
         from hpo.ledger.studies import recorded_spec
         from hpo.machines.ahead import ray_ahead
+        from hpo.spec import trials_of
         from hpo.studies.lifecycle import IN_A_TRIAL, start
         from trainables.trainable import check_name, has_final_model
 
         check_name(search.trainable)
-        options = machines.options(trials)
-        if not has_final_model(search.trainable):
-            options = options.model_copy(update={"retrain": False})
         searches = {
             one: search.over(search_spaces.for_study(one, model.weights, search.space, search.trainable))
             for one in names
         }
+        targets = {one: trials_of(searches[one], search.trainable, trials) for one in names}
+        options = machines.options(max(targets.values()))
+        if not has_final_model(search.trainable):
+            options = options.model_copy(update={"retrain": False})
         recorded = {name: recorded_spec(location.url, name) for name in names.values()}
         with ray_ahead(options, IN_A_TRIAL) as ahead:
             # Imports torch, while Ray starts.
@@ -138,17 +141,20 @@ def run_together(
 
             studies = [
                 (
-                    new_study(
-                        data.config,
-                        model.config(one),
-                        searches[one],
-                        options,
-                        seed=seed,
-                        trainable=search.trainable,
-                        skip_bad_images=data.skip_bad_images,
-                        geometry_of=model.geometry_of,
-                        exif=data.exif,
-                        existing=recorded[name],
+                    dataclasses.replace(
+                        new_study(
+                            data.config,
+                            model.config(one),
+                            searches[one],
+                            options,
+                            seed=seed,
+                            trainable=search.trainable,
+                            skip_bad_images=data.skip_bad_images,
+                            geometry_of=model.geometry_of,
+                            exif=data.exif,
+                            existing=recorded[name],
+                        ),
+                        trials=targets[one],
                     ),
                     location.paths(name),
                 )

@@ -48,6 +48,7 @@ _SPELLED: dict[str, dict[str, Any]] = {
     "asha": {"param_decls": ("--no-asha",), "help": "Stop no trial early."},
     "retrain": {"param_decls": ("--no-retrain",), "help": "Leave the held-out test alone."},
     "flip": {"param_decls": ("--no-flip",), "help": "Mirror no view."},
+    "as_published": {"param_decls": ("--as-published",)},
     "deduplicate": {"param_decls": ("--deduplicate",)},
     "skip_bad_images": {"param_decls": ("--skip-bad-images",)},
     "cache_bytes": {

@@ -31,6 +31,7 @@ from hpo.cli.guard import Aside, guarded, is_own
 from hpo.cli.home import ensure_home
 from hpo.cli.models import predict
 from hpo.cli.output import conclude, console, examples, print_json
+from hpo.cli.paper import paper
 from hpo.cli.pretrain import pretrain
 from hpo.cli.relay import rays_text_aside
 from hpo.errors import UsageError
@@ -79,7 +80,9 @@ def run(
             autocompletion=completion.backbones,
         ),
     ],
-    trials: Annotated[int, typer.Option(min=1, help="Trials that each study is to reach.")],
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials that each study is to reach; of a grid: default all of it.")
+    ] = None,
     data: DataOptions,
     model: ModelOptions,
     search: SearchOptions,
@@ -309,6 +312,13 @@ app.command(
         "hpo pretrain --arch resnet18 --dataset digits --no-flip --output digits.safetensors",
     )
 )(pretrain)
+app.command(
+    epilog=examples(
+        "hpo paper --dry-run",
+        "hpo paper --backbone simclr --backbone resnet50 --as-published",
+        "hpo paper --ablate simclr --seeds 3",
+    )
+)(paper)
 app.command(epilog=examples("hpo doctor", "hpo doctor --address auto --checkpoints /shared/checkpoints"))(doctor)
 app.command(
     epilog=examples(

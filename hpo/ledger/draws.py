@@ -44,6 +44,7 @@ class Draws:
         self._kind: Sampler = spec.search.sampler
         self._seed = spec.seed
         self._space = space
+        self._grid = search_spaces.grid(space) if self._kind == "grid" else ()
         self._first = max(0, len(trials) // BLOCK - 1) * BLOCK
         self._study = optuna.create_study(direction="maximize")
         self._ids: dict[int, int] = {}
@@ -62,7 +63,7 @@ class Draws:
         """Return the parameters of trial `number` and what they were drawn from; the same when asked again.
 
         Raises:
-            NothingFitsError: All that was drawn was refused by `accept`.
+            NothingFitsError: All that was drawn was refused by `accept`, of a grid the one configuration.
         """
         if number not in self._ids:
             self._ids[number] = self._draw(number, accept)
@@ -70,6 +71,8 @@ class Draws:
         return frozen.params, frozen.distributions
 
     def _draw(self, number: int, accept: Accept) -> int:
+        if self._kind == "grid":
+            return self._take(number, accept)
         if number < len(self._space.enqueue):
             self._study.enqueue_trial(dict(self._space.enqueue[number]))
         for attempt in range(REFUSALS):
@@ -84,6 +87,21 @@ class Draws:
             f"none of {REFUSALS} configurations drawn for trial {number} fits on these machines: lower batch sizes or"
             " --image-size, freeze more, or add a larger card"
         )
+
+    def _take(self, number: int, accept: Accept) -> int:
+        """Take the grid's configuration `number`, whatever became of the others."""
+        if number >= len(self._grid):
+            raise NothingFitsError(f"the grid has {len(self._grid)} configurations, and trial {number} is beyond them")
+        if not accept(self._grid[number]):
+            raise NothingFitsError(
+                f"the grid's configuration {number} ({self._grid[number]}) fits on none of these machines: lower its"
+                " batch size or --image-size, freeze more, or add a larger card"
+            )
+        self._study.enqueue_trial(self._grid[number])
+        self._study.sampler = _sampler(self._kind, 0)
+        trial = self._study.ask()
+        search_spaces.suggest(self._space, trial)
+        return trial_id(trial)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Let the sampler know an epoch of a trial."""
@@ -117,7 +135,7 @@ def _slim(trial: FrozenTrial) -> FrozenTrial:
 
 def _sampler(kind: Sampler, seed: int) -> BaseSampler:
     """A sampler made anew for each trial: its draws then do not depend on when the study was interrupted."""
-    if kind == "random":
+    if kind in ("random", "grid"):
         return RandomSampler(seed=seed)
     with warnings.catch_warnings():
         # Optuna marks both as experimental; conditional search spaces need `group`.

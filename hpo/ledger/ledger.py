@@ -36,6 +36,7 @@ from hpo.ledger.records import (
 from hpo.ledger.storage import patient
 from hpo.spec import RunOptions, StudySpec
 from trainables.config import EpochResult
+from trainables.predictions import TEST_PREDICTIONS
 
 SPEC, RUN, SPLITS, _LOOKS, _FINAL = "spec", "run", "splits", "test_looks", "final"
 _MICRO_BATCHES, KEY = "micro_batches", "key"
@@ -274,6 +275,9 @@ class Ledger:
             opened.place = place
         if result.val_predictions:
             self._set(opened, "val_predictions", result.val_predictions)
+        if TEST_PREDICTIONS in result.extra:
+            # Before anybody can see what was read.
+            self.count_test_look()
         # The value goes last: an epoch counts as reported once Optuna has its value.
         self._set(opened, "curve", rows)
         self._storage.set_trial_intermediate_value(trial_id(opened.trial), result.epoch, result.val_accuracy)

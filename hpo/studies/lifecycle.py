@@ -24,7 +24,7 @@ from hpo.machines.checkpoints import forget_checkpoints
 from hpo.machines.placement import Placement, place
 from hpo.machines.session import nodes, ray_session
 from hpo.paths import StudyPaths, command
-from hpo.spec import NewStudy, RunOptions
+from hpo.spec import NewStudy, RunOptions, trials_of
 from hpo.studies.export import replace_text, write_study_files
 from hpo.studies.owner import claim, leaving_nothing_unused, owned, remove_files
 from hpo.studies.readiness import OpenStudy, make_ready, modules_of, verify
@@ -75,6 +75,7 @@ def start(
     url: str | URL,
     screen: Screen | None = None,
     ahead: RayAhead | None = None,
+    again: str | None = None,
 ) -> Ended:
     """Run new studies, or continue those of that name and specification.
 
@@ -84,6 +85,7 @@ def start(
         url: The ledger's database.
         screen: Where progress is shown, opened by the caller; None: one for these studies.
         ahead: A Ray that is being started; None: none is.
+        again: The command that continues them after an interruption; None: ``hpo resume``.
 
     Raises:
         UsageError: A study of that name has another specification; none was created.
@@ -104,12 +106,13 @@ def start(
             for new, paths in asked:
                 hold = locks.enter_context(only_writer(paths.lock, paths.name, url))
                 locked.append(paths)
-                ledger = ledgers.create(url, paths.name, new.spec, options, new.splits)
+                own = options if new.trials is None else options.model_copy(update={"trials": new.trials})
+                ledger = ledgers.create(url, paths.name, new.spec, own, new.splits)
                 ledger.own(hold)
-                opened.append(OpenStudy(ledger, options, paths))
+                opened.append(OpenStudy(ledger, own, paths))
                 _claim(opened[-1], is_new=paths.name not in existed)
                 replace_text(paths.splits, new.listing)
-            ended = _go(opened, shown, ahead)
+            ended = _go(opened, shown, ahead, again)
         except BaseException as error:
             if any(one.ledger.n_trials for one in opened):
                 raise
@@ -151,6 +154,7 @@ def resume(
                 raise UsageError(
                     f"study {one.ledger.name} has {one.ledger.n_trials} trials already; --trials can only raise that."
                 )
+            trials_of(one.ledger.spec.search, one.ledger.spec.trainable, trials or one.options.trials)
         todo = [one for one in opened if _has_work(one)]
         with ray_ahead(opened[0].options, IN_A_TRIAL) if todo else nullcontext() as ahead:
             for one in todo:
@@ -192,17 +196,16 @@ def retrain_again(
         return Ended([summarise(ledger, time.monotonic() - begun)], [])
 
 
-def _go(opened: Sequence[OpenStudy], screen: Screen, ahead: RayAhead | None) -> Ended:
+def _go(opened: Sequence[OpenStudy], screen: Screen, ahead: RayAhead | None, given: str | None = None) -> Ended:
     begun = time.monotonic()
     failures: dict[str, HpoError] = {}
     todo = [one for one in opened if _has_work(one)]
     for one in opened:
         if not _is_unfinished(one):
-            logger.info(
-                "study %s is complete: it has its %d trials; --trials raises that", one.ledger.name, one.ledger.n_trials
-            )
+            more = "" if one.ledger.spec.search.sampler == "grid" else "; --trials raises that"
+            logger.info("study %s is complete: it has its %d trials%s", one.ledger.name, one.ledger.n_trials, more)
     if todo:
-        again = command("resume", [one.paths for one in todo])
+        again = given or command("resume", [one.paths for one in todo])
         with _running(todo, screen, again, ahead) as (runs, placement, interruption):
             failures = run_trials(runs, placement, interruption)
             _conclude([run for run in runs if run.ledger.name not in failures], failures, interruption)
@@ -215,7 +218,7 @@ def _go(opened: Sequence[OpenStudy], screen: Screen, ahead: RayAhead | None) -> 
         logger.warning(
             "time is up (--timeout, %s); continue with: %s",
             duration(late[0].options.timeout_s or 0.0),
-            command("resume", [one.paths for one in late]),
+            given or command("resume", [one.paths for one in late]),
         )
     sound = [one.ledger for one in opened if one.ledger.name not in failures]
     return Ended([summarise(ledger, time.monotonic() - begun) for ledger in sound], list(failures.values()))

@@ -12,7 +12,7 @@ from trainables.contrastive.config import USUAL
 from trainables.contrastive.trial import encoder_of, with_stored_images
 from trainables.data import datasets, folders, splits
 from trainables.networks import backbones, freeze, identity
-from trainables.trainable import FINETUNE, SIMCLR_PRETRAIN, digest
+from trainables.trainable import FINETUNE, SIMCLR_PRETRAIN, digest, freezes
 
 
 def new_study(
@@ -22,6 +22,7 @@ def new_study(
     options: RunOptions,
     *,
     seed: int,
+    split_seed: int | None = None,
     trainable: str = FINETUNE,
     skip_bad_images: bool,
     geometry_of: str | None,
@@ -36,6 +37,7 @@ def new_study(
         search: The search, with its space.
         options: How the study is to be run.
         seed: The study's.
+        split_seed: That of its splits, where several studies share them; None: the study's.
         trainable: The name of what its trials run.
         skip_bad_images: Whether images that cannot be read are left out.
         geometry_of: The weights whose transform a weights file takes; None: see `identity.resolve`.
@@ -53,14 +55,14 @@ def new_study(
     if trainable == SIMCLR_PRETRAIN:
         model = with_stored_images(model)
     space = search_spaces.from_dict(search.space, "the search space", trainable=trainable)
-    modes = [mode for mode in FREEZE_MODES if mode in space.freeze_modes and trainable == FINETUNE]
+    modes = [mode for mode in FREEZE_MODES if mode in space.freeze_modes and freezes(trainable)]
     for mode in modes:
         freeze.check(model, mode)
     network = backbones.check(model, options.data_dir)
     for mode in modes:
         if space.smallest_batch(mode) == 1:
             freeze.check_batch_of_one(network, mode)
-    data = _like(existing, data, exif, seed, skip_bad_images)
+    data = _like(existing, data, exif, seed if split_seed is None else split_seed, skip_bad_images)
     found = folders.listed(data) if _is_folder(data.dataset) else None
     data = identified(data, options)
     if data.deduplicate:

@@ -29,7 +29,7 @@ from hpo.spec import RunOptions, StudySpec, trial_config
 from trainables import trainable
 from trainables.config import FREEZE_MODES, FreezeMode, MemoryNeed, TrialConfig
 from trainables.steps import Step, step_of
-from trainables.trainable import FINETUNE
+from trainables.trainable import freezes
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class OpenStudy:
         """
         params = {"learning_rate": 1e-3, "batch_size": 1, "epochs": 1}
         spec = self.ledger.spec
-        drawn = self.ledger.space.freeze_modes if spec.trainable == FINETUNE else frozenset({"none"})
+        drawn = self.ledger.space.freeze_modes if freezes(spec.trainable) else frozenset({"none"})
         modes = [mode for mode in FREEZE_MODES if mode in drawn]
         return tuple(trial_config(spec, self.options, {**params, "freeze_mode": mode}, 0, 1, None) for mode in modes)
 
@@ -94,7 +94,7 @@ def make_ready(opened: Sequence[OpenStudy], placement: Placement) -> list[Readin
     return [
         Readiness(
             _checkpoint_place(one, clustered),
-            _needs(one, width) if placement.cards_gb and one.ledger.spec.trainable == FINETUNE else {},
+            _needs(one, width) if placement.cards_gb and freezes(one.ledger.spec.trainable) else {},
         )
         for one in opened
     ]

@@ -95,6 +95,7 @@ def test_what_is_refused_after_ray_has_started_leaves_nothing_either(folder: Pat
         (("--deduplicate",), "--deduplicate compares files"),
         (("--exif", "rotate"), "'rotate' is not one of 'turn', 'ignore'"),
         (("--trials", "0"), "'--trials'"),
+        (("--sampler", "grid"), "parameters.learning_rate: a grid needs choices, or a range with a step"),
         (("--study", "a/b"), "anything printable but slashes"),
         (("--head", "big"), "'big' is not one of 'projection', 'linear', 'paper'"),
         (("--timeout", "soon"), "90s, 45m, 8h or 1h30m"),

@@ -41,6 +41,8 @@ class Network:
     pretrained_sha256: str | None = None
     """Digest of the values that weights gave to a published network, without those that the head replaces; None for a
     random network and for a user's own."""
+    random_layer: str | None = None
+    """The head ``paper``'s layer of 1,000 outputs, where weights do not set it; None: they do, or there is none."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,14 @@ def build(config: ModelConfig, classes: int, *, data_dir: str | None, seed: int)
         head_path = _replace(model, slot, config, classes)
     stage = last_stage(architecture, model, slot)
     training = (*stage, f"{slot}.0") if config.head == "paper" else stage
-    return Network(model, head_path, training, origin.sha256 if origin is not None else None)
+    is_random = config.head == "paper" and (origin is None or not origin.has_final_layer)
+    return Network(
+        model,
+        head_path,
+        training,
+        origin.sha256 if origin is not None else None,
+        f"{slot}.0" if is_random else None,
+    )
 
 
 def check(config: ModelConfig, data_dir: str | None) -> Network:

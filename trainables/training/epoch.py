@@ -56,6 +56,9 @@ class Learner:
     geometry: Geometry
     tail: nn.Module | None = None
     """What follows the frozen part and takes its features; None: the learner is given pixels."""
+    always_training: bool = False
+    """Whether nothing is ever put into eval mode, frozen parts, validation and test included, as where a program never
+    calls ``eval()``."""
 
 
 def new_learner(config: TrialConfig, classes: int) -> Learner:
@@ -64,17 +67,26 @@ def new_learner(config: TrialConfig, classes: int) -> Learner:
     Raises:
         InputError: The backbone or its weights cannot be used.
     """
+    return learner_of(config, new_network(config, classes))
+
+
+def new_network(config: TrialConfig, classes: int) -> Network:
+    """Build the network of `config` with a fresh head, on the CPU.
+
+    Raises:
+        InputError: The backbone or its weights cannot be used.
+    """
     freeze.check(config.model, config.freeze_mode)
-    step_back(config.machine.nice)
-    return learner_of(config, build(config.model, classes, data_dir=config.machine.data_dir, seed=config.seed))
+    return build(config.model, classes, data_dir=config.machine.data_dir, seed=config.seed)
 
 
 def learner_of(config: TrialConfig, network: Network) -> Learner:
-    """Return the learner of a network that is built, moved to the device.
+    """Return what trains a network as `config` says: on its device, with an Adam of its own.
 
     Raises:
         InputError: The precision is none of this machine's.
     """
+    step_back(config.machine.nice)
     freeze.apply(network, config.freeze_mode)
     compute = choose(config.model.precision, config.machine.threads, network.model)
     network.model.to(compute.device)
@@ -104,7 +116,7 @@ def train_epoch(learner: Learner, examples: Examples, indices: np.ndarray, epoch
     seed = _epoch_seed(config.seed, epoch)
     torch.manual_seed(seed)
     order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed)).numpy()
-    freeze.train_mode(learner.network, config.freeze_mode)
+    freeze.train_mode(learner.network, "none" if learner.always_training else config.freeze_mode)
     total = torch.zeros((), device=learner.compute.device)
     steps = [
         list(batches(batch, config.machine.micro_batch or len(batch)))
@@ -118,13 +130,15 @@ def train_epoch(learner: Learner, examples: Examples, indices: np.ndarray, epoch
 
 
 def predict(learner: Learner, examples: Examples, indices: np.ndarray) -> Tensor:
-    """Return the logits of the images at `indices`, (len(indices), classes) float32 on the CPU, in eval mode."""
-    learner.network.model.eval()
+    """Return the logits of the images at `indices`, (len(indices), classes) float32 on the CPU, in eval mode.
+
+    Where the learner is `always_training`, they depend on the batches, and batch norm's statistics move.
+    """
+    learner.network.model.train(learner.always_training)
     logits = []
-    size = evaluation_batch(learner.config)
     with torch.inference_mode():
-        for start in range(0, len(indices), size):
-            images, _ = on_device(learner, examples, indices[start : start + size])
+        for batch in batches(indices, evaluation_batch(learner.config)):
+            images, _ = on_device(learner, examples, batch)
             logits.append(forward(learner, images).float())
         return torch.cat(logits).cpu()
 

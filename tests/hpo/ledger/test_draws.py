@@ -1,9 +1,11 @@
 """What the sampler sees of a study: the same whoever asks, and no more of it as the study grows."""
 
 import optuna
+import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
+from hpo.errors import NothingFitsError
 from hpo.ledger.draws import BEST, BLOCK, Draws
 from tests.makers import SPACE, study_spec
 
@@ -60,3 +62,41 @@ def test_studies_of_neighbouring_seeds_draw_nothing_alike() -> None:
     rates = [[draws.draw(number)[0]["learning_rate"] for number in range(1, 20)] for draws in (first, second)]
 
     assert not set(rates[0]) & set(rates[1])
+
+
+GRID = search_spaces.from_dict(
+    {
+        "parameters": {
+            "learning_rate": {"choices": [1e-3, 1e-4]},
+            "batch_size": 32,
+            "epochs": {"low": 2, "high": 4, "step": 2},
+            "freeze_mode": "none",
+        },
+        "enqueue": [{"learning_rate": 1e-4, "epochs": 4}],
+    },
+    "grid",
+)
+
+
+def test_trial_n_of_a_grid_is_its_configuration_n_whatever_happened_before() -> None:
+    spec = study_spec(sampler="grid")
+    draws = Draws(spec, GRID, [])
+    trials = [run(draws, number) for number in range(2)]
+    draws.draw(2)
+
+    resumed = Draws(spec, GRID, trials)
+
+    assert [resumed.draw(number)[0] for number in (3, 2)] == [
+        {"learning_rate": 1e-4, "batch_size": 32, "epochs": 2, "freeze_mode": "none"},
+        {"learning_rate": 1e-3, "batch_size": 32, "epochs": 4, "freeze_mode": "none"},
+    ]
+    assert [trial.params for trial in trials] == list(search_spaces.grid(GRID)[:2])
+
+
+def test_a_configuration_of_a_grid_that_fits_nowhere_ends_the_study_and_moves_no_other() -> None:
+    draws = Draws(study_spec(sampler="grid"), GRID, [])
+
+    with pytest.raises(NothingFitsError, match="the grid's configuration 1"):
+        draws.draw(1, lambda params: params["epochs"] < 2)
+
+    assert draws.draw(2)[0] == search_spaces.grid(GRID)[2]

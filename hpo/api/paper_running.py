@@ -1,0 +1,241 @@
+"""A paper's studies run, what a search finds beside them, and the page of it all; or what they would cost."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo.api.options import Location, MachineOptions
+from hpo.api.paper import MOST_SEEDS, Paper, ablation
+from hpo.errors import HpoError
+from hpo.live.screen import Screen
+from hpo.paths import dataset_name
+from trainables.config import ModelConfig
+from trainables.trainable import FINETUNE, PUBLISHED
+
+if TYPE_CHECKING:
+    from hpo.ledger.ledger import Ledger
+    from hpo.paper.runs.cost import Cost
+    from hpo.paper.runs.plan import PlannedStudy
+    from hpo.spec import SearchConfig
+    from hpo.studies.lifecycle import Ended
+
+logger = logging.getLogger(__name__)
+
+
+def estimate(paper: Paper, machines: MachineOptions) -> "tuple[list[Cost], dict[str, float | None], str]":
+    """Return what a plan costs by backbone, what its studies cost at most, in hours, and why something is not known.
+
+    Each backbone takes a few steps on this machine; nothing is fetched.
+    """
+    with Screen() as screen:
+        screen.doing(f"{paper.experiment.name}: measuring a step of each backbone")
+
+        from joblib import cpu_count
+
+        from hpo.machines.gpus import cards
+        from hpo.paper.runs.cost import Images, costs, modes, study_hours
+        from hpo.studies.counting import count_images
+        from trainables.errors import InputError
+        from trainables.published.speed import measure
+
+        config = dataclasses.replace(paper.data.config)
+        try:
+            train, validation, classes = count_images(config, machines.data_dir)
+        except InputError as error:
+            return costs(paper.planned, None, {}, 1), {}, f"hours are not estimated: {error}"
+        test = paper.experiment.test_images if paper.dataset == paper.experiment.dataset else None
+        images = Images(train, validation, test if test is not None else validation, classes)
+        speeds = {}
+        for (backbone, mode), batch in modes(paper.planned).items():
+            screen.doing(f"{backbone}: measuring a step of training, freeze mode {mode}")
+            network = paper.model(backbone)
+            speeds[backbone, mode] = measure(
+                network, mode, batch, classes=classes, threads=cpu_count(), data_dir=machines.data_dir
+            )
+    devices = max(1, len(cards()))
+    longest = max(run.point.epochs for one in paper.planned for run in one.runs)
+    most = {
+        one: study_hours(paper.trials, longest, images, speeds, one, devices) for one in paper.backbones if paper.trials
+    }
+    return costs(paper.planned, images, speeds, devices), most, ""
+
+
+def run_paper(paper: Paper, *, machines: MachineOptions, location: Location, out: Path | None, command: str) -> Path:
+    """Run an experiment's studies, or continue them, then those of a search, and write the page; return it.
+
+    Args:
+        paper: From `plan_paper`.
+        machines: Where it runs, on how much, for how long.
+        location: Where studies are.
+        out: The page's folder; None: ``reports/STUDY`` in the folder of studies.
+        command: The command that continues after an interruption.
+
+    Raises:
+        UsageError: Something cannot be used, or a study of a planned name has another specification.
+        InterruptedStudy: Ctrl-C stopped it; the message is the command that continues it.
+        HpoError: A study failed; the others ran to their end, and are in the page.
+    """
+    from hpo.interrupts import stoppable
+
+    with stoppable(command):
+        failures = _together(_grids(paper), paper, machines, location, command, retrain=False).failures
+        if paper.trials:
+            found = _together(_searches(paper), paper, machines, location, command, retrain=machines.retrain)
+            failures += found.failures
+        page = write_paper(paper, location, out, command)
+    for failure in failures[:-1]:
+        logger.error("error: %s", failure)
+    if failures:
+        raise failures[-1]
+    return page
+
+
+def write_paper(paper: Paper, location: Location, out: Path | None, command: str) -> Path:
+    """Write the page of what was measured so far, by whichever protocols, and return it.
+
+    Raises:
+        HpoError: Nothing was.
+    """
+    from hpo.ledger import studies
+    from hpo.paper.measured import Conditions
+    from hpo.paper.page.build import write_page
+    from hpo.paper.runs.collect import cells, outcome
+
+    ledgers = {one.name: one for one in studies.list_studies(location.url)}
+    measured = cells([*_every(paper)], ledgers)
+    if not measured:
+        raise HpoError(f"{paper.study}: nothing was measured yet.")
+    searched = [ledgers[ask.name] for ask in _searches(paper) if ask.name in ledgers]
+    found = [one for ledger in searched if (one := outcome(ledger)) is not None]
+    own = [ledgers[one.name] for one in paper.planned if one.name in ledgers]
+    conditions = Conditions(
+        dataset=paper.dataset,
+        n_classes=len(own[0].splits["classes"]),
+        image_size=paper.options.image_size,
+        weights={one.spec.model.backbone: one.spec.model.weights_name or one.spec.model.weights for one in own},
+        machines=_machines([*own, *searched]),
+        command=command,
+    )
+    folder = out or location.studies / "reports" / paper.study
+    return write_page(paper.experiment, measured, found, folder, conditions)
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """A study that is to be run."""
+
+    name: str
+    model: ModelConfig
+    search: "SearchConfig"
+    trainable: str
+    seed: int
+    trials: int
+
+
+def _grids(paper: Paper) -> list[_Ask]:
+    return [
+        _Ask(one.name, paper.model(one.backbone, one.protocol), one.search, PUBLISHED, one.seed, len(one.runs))
+        for one in paper.planned
+    ]
+
+
+def _searches(paper: Paper) -> list[_Ask]:
+    """Return the studies that search where the paper had a grid."""
+    import search_spaces
+    from hpo.paper.runs.plan import scaled_space
+    from hpo.spec import search_over
+
+    asked = []
+    for backbone in paper.backbones:
+        space = search_spaces.for_study(backbone, paper.weights[backbone], None)
+        search = search_over(
+            scaled_space(space, paper.experiment.scale),
+            sampler="tpe",
+            asha=True,
+            grace_period=None,
+            reduction_factor=None,
+        )
+        name = f"{paper.study}-{backbone.replace('/', '-')}-{dataset_name(paper.dataset)}-search"
+        asked.append(_Ask(name, paper.model(backbone), search, FINETUNE, 0, max(paper.trials, 1)))
+    return asked
+
+
+def _together(
+    asked: Sequence[_Ask],
+    paper: Paper,
+    machines: MachineOptions,
+    location: Location,
+    command: str,
+    *,
+    retrain: bool,
+) -> "Ended":
+    """Run studies at the same time on the same machines."""
+    with Screen() as screen:
+        screen.doing(f"{paper.experiment.name}: opening {paper.dataset}")
+
+        from hpo.ledger.studies import recorded_spec
+        from hpo.machines.ahead import ray_ahead
+        from hpo.studies.lifecycle import IN_A_TRIAL, start
+
+        options = machines.options(max(one.trials for one in asked)).model_copy(update={"retrain": retrain})
+        recorded = {one.name: recorded_spec(location.url, one.name) for one in asked}
+        with ray_ahead(options, IN_A_TRIAL) as ahead:
+            from hpo.studies.new import new_study
+
+            studies = [
+                (
+                    dataclasses.replace(
+                        new_study(
+                            paper.data.config,
+                            one.model,
+                            one.search,
+                            options,
+                            seed=one.seed,
+                            # Seeds are compared on the same images.
+                            split_seed=0,
+                            trainable=one.trainable,
+                            skip_bad_images=paper.options.skip_bad_images,
+                            geometry_of=None,
+                            exif=paper.options.exif,
+                            existing=recorded[one.name],
+                        ),
+                        trials=one.trials,
+                    ),
+                    location.paths(one.name),
+                )
+                for one in asked
+            ]
+            return start(studies, options, location.url, screen, ahead, command)
+
+
+def _every(paper: Paper) -> "Iterator[PlannedStudy]":
+    """Yield the studies of this plan, then those that other commands of the same experiment may have run."""
+    from hpo.paper.experiment import SOUND
+    from hpo.paper.runs.plan import plan
+
+    yield from paper.planned
+    protocols = [SOUND, paper.experiment.protocol]
+    common: dict[str, Any] = {
+        "dataset": dataset_name(paper.dataset),
+        "seeds": MOST_SEEDS,
+        "weights": paper.weights,
+    }
+    everything = paper.experiment.model_copy(update={"chosen": None})
+    yield from plan(everything, protocols, study=paper.study, **common)
+    for backbone in everything.backbones:
+        yield from ablation(dataclasses.replace(paper, experiment=everything.only([backbone])), MOST_SEEDS)
+
+
+def _machines(ledgers: "Sequence[Ledger]") -> tuple[str, ...]:
+    """Return, a line each, on which devices of which machines the epochs ran."""
+    places = {
+        (place.host, place.device)
+        for ledger in ledgers
+        for record in ledger.records()
+        for place in record.places
+        if place is not None
+    }
+    return tuple(f"{device} at {host}" for host, device in sorted(places))

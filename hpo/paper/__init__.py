@@ -1,0 +1,1 @@
+"""A paper's experiments: run again, and the measured set next to the published."""

@@ -1,0 +1,1 @@
+"""An experiment's runs: which studies they are, what they cost, and what was measured."""

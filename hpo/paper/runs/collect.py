@@ -1,0 +1,80 @@
+"""What ledgers have of an experiment's runs: the cells of its figures, and what its studies found."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hpo.ledger.ledger import Ledger
+from hpo.ledger.records import TrialRecord, best_records
+from hpo.paper.measured import Cell, StudyOutcome
+from hpo.paper.runs.plan import PlannedStudy, Run
+from trainables.config import EpochResult
+from trainables.predictions import TEST_PREDICTIONS, unpack
+
+logger = logging.getLogger(__name__)
+
+_LABELS, _EPOCH = "test_labels", "test_epoch"
+
+
+def cells(planned: Sequence[PlannedStudy], ledgers: Mapping[str, Ledger]) -> list[Cell]:
+    """Return what was measured of the planned studies, as far as they have come."""
+    found: list[Cell] = []
+    for study in planned:
+        ledger = ledgers.get(study.name)
+        if ledger is None or ledger.spec.search.space != study.search.space:
+            continue
+        records = ledger.records()
+        for run in study.runs:
+            record = next((one for one in records if run.params.items() <= one.params.items()), None)
+            if record is not None:
+                found += _of_run(study, run, record)
+    return found
+
+
+def _of_run(study: PlannedStudy, run: Run, record: TrialRecord) -> list[Cell]:
+    found = []
+    for point in run.points:
+        if len(record.curve) < point.epochs:
+            if record.state in ("PRUNED", "FAIL"):
+                logger.warning(
+                    "study %s: trial %d has no epoch %d (%s)", study.name, record.number, point.epochs, record.error
+                )
+            continue
+        curve = record.curve[: point.epochs]
+        extra = curve[-1].extra
+        epoch = int(extra[_EPOCH])
+        found.append(
+            Cell(
+                point=point,
+                seed=study.seed,
+                protocol=study.protocol,
+                labels=unpack(str(extra[_LABELS])),
+                predicted=unpack(str(extra[TEST_PREDICTIONS])),
+                val_accuracy=curve[epoch - 1].val_accuracy,
+                epoch=epoch,
+                gpu_seconds=_seconds(curve),
+            )
+        )
+    return found
+
+
+def outcome(ledger: Ledger) -> StudyOutcome | None:
+    """Return what a study of a backbone found; None: it has no final model yet."""
+    best = best_records(ledger.records(), 1)
+    final: dict[str, Any] | None = ledger.final
+    if final is None or not best:
+        return None
+    total = int(final["test_images"])
+    records = ledger.records()
+    return StudyOutcome(
+        backbone=ledger.spec.model.backbone,
+        n_trials=len(records),
+        right=round(float(final["test_accuracy"]) * total),
+        total=total,
+        gpu_seconds=sum(_seconds(record.curve) for record in records),
+        params=best[0].params,
+    )
+
+
+def _seconds(curve: Sequence[EpochResult]) -> float:
+    return sum(result.seconds for result in curve)
