@@ -1,9 +1,9 @@
 """What `hpo pretrain` is worth and what it costs, on real images.
 
-``python -m benchmarks.pretrain quality [DATASET ...]``: test accuracy of logistic regression on frozen features with 1, 5, 10
-and 100 % of the labels, after SimCLR, on the same network with random values, and on raw pixels; mean and range over
-seeds. ``python -m benchmarks.pretrain speed``: what share of a step views take, and images per second beside a loader
-that makes them image by image, of Lightly where it is installed (``pip install lightly``), else of torchvision.
+``python -m benchmarks.pretrain quality [DATASET ...]``: test accuracy of logistic regression on frozen features with 1,
+5, 10 and 100 % of the labels, after SimCLR, on the same network with random values, and on raw pixels; mean and range.
+``python -m benchmarks.pretrain speed``: what share of a step views take, and images per second beside a loader that
+makes them image by image, of Lightly where it is installed (``pip install lightly``), else of torchvision.
 """
 
 import argparse
