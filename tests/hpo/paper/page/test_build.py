@@ -219,5 +219,5 @@ def test_chromium_shows_every_figure_in_both_sizes_and_schemes(whole: Path, lapt
 
         assert rising == sorted(rising)
         assert falling == rising[::-1]
-        assert requests(driver, whole) == {"file", "data"}
+        assert requests(driver, whole) == {"file"}
         assert driver.get_log("browser") == []  # type: ignore[no-untyped-call]
