@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import hpo.paper.page.tables as tables
 from hpo.paper.ablation import ablations
 from hpo.paper.experiment import SOUND, Bar, Experiment, Point, Protocol
 from hpo.paper.measured import Cell, Conditions, Measured, StudyOutcome, by_protocol
-from hpo.paper.page import tables
 from hpo.paper.page.against import contest_drawing, contests
 from hpo.paper.page.bars import chart
 from hpo.paper.page.forests import ablation_drawing, forest

@@ -26,6 +26,7 @@ from hpo.spec import RunOptions
 from hpo.tune.rungs import EachStudysRungs, replay, scheduler, scheduler_trial
 from tests.makers import SPACE, epoch, report, study_spec
 from trainables.config import EpochResult
+from trainables.predictions import TEST_PREDICTIONS
 
 
 def opened(url: str, name: str = "study", **changes: Any) -> Ledger:
@@ -320,6 +321,21 @@ def test_a_lower_target_removes_no_trial(url: str) -> None:
 def test_looks_at_test_data_are_counted(url: str) -> None:
     opened(url).count_test_look()
     opened(url).count_test_look()
+
+    assert opened(url).test_looks == 2
+
+
+def test_an_epoch_that_carries_test_predictions_is_one_look_however_often_it_is_reported(url: str) -> None:
+    first = opened(url)
+    number = first.ask().number
+    report(first, number, epoch(1, extra={TEST_PREDICTIONS: "packed"}))
+    report(first, number, epoch(2))
+
+    second = opened(url)
+    second.adopt_interrupted()
+    second.ask()
+    for again in (epoch(1, extra={TEST_PREDICTIONS: "packed"}), epoch(2), epoch(3, extra={TEST_PREDICTIONS: "packed"})):
+        report(second, number, again)
 
     assert opened(url).test_looks == 2
 

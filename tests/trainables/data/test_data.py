@@ -18,6 +18,7 @@ from PIL import Image
 from torchvision.models import get_model_weights
 
 from hpo.spec import split_seeds
+from tests import pets as pets_layout
 from trainables.config import PAPER_BACKBONES, DataConfig, Geometry, ModelConfig
 from trainables.data.datasets import LabelledImages, training_images
 from trainables.data.decoding import decode
@@ -109,17 +110,7 @@ def fashion(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pets(tmp_path: Path, photographs: list[Path]) -> Path:
-    folder = tmp_path / "oxford-iiit-pet"
-    (folder / "images").mkdir(parents=True)
-    (folder / "annotations").mkdir()
-    for part, numbers in (("trainval", range(1, 7)), ("test", range(7, 10))):
-        rows = []
-        for label, breed in enumerate(("Abyssinian", "american_bulldog"), start=1):
-            for number in numbers:
-                shutil.copy(photographs[label - 1], folder / "images" / f"{breed}_{number}.jpg")
-                rows.append(f"{breed}_{number} {label} 1 1")
-        (folder / "annotations" / f"{part}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return tmp_path
+    return pets_layout.write(tmp_path, photographs)
 
 
 def test_fashion_mnist_is_read_from_torchvisions_layout(fashion: Path) -> None:
