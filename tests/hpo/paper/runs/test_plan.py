@@ -120,6 +120,7 @@ def test_hours_count_every_pass_over_the_images() -> None:
     assert cost.hours == pytest.approx((tuned + frozen + read) / 3600)
     assert (cost.runs, cost.epochs) == (4, 200)
     published = plan(experiment, [PAPER.protocol], study="p", dataset="pets", seeds=1, weights={})
+    assert cost.hours is not None
     assert (costs(published, images, speeds, 1)[0].hours or 0) > 1.3 * cost.hours
     assert costs(studies, images, speeds, 2)[0].hours == pytest.approx(cost.hours / 2)
     assert study_hours(60, 50, images, speeds, "resnet18", 1) == pytest.approx(3000 * tuned / 150 / 3600)
