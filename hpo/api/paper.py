@@ -144,6 +144,11 @@ def plan_paper(
             seeds=options.seeds,
             weights=given,
         )
+    for backbone in dict.fromkeys(one.backbone for one in planned):
+        if given[backbone] == "none" and any(
+            p.backbone == backbone and p.freeze_mode != "none" for p in loaded.points()
+        ):
+            logger.info("%s: --weights none leaves nothing to freeze; transfer learning is left out", backbone)
     return dataclasses.replace(paper, planned=tuple(planned))
 
 

@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 def estimate(paper: Paper, machines: MachineOptions) -> "tuple[list[Cost], dict[str, float | None], str]":
     """Return what a plan costs by backbone, what its studies cost at most, in hours, and why something is not known.
 
-    Each backbone takes a few steps on this machine; nothing is fetched.
+    Each backbone takes a few steps on this machine; nothing is fetched. Where it is not known how many images test, they
+    count as many as those that validate.
     """
     with Screen() as screen:
         screen.doing(f"{paper.experiment.name}: measuring a step of each backbone")
@@ -104,7 +105,8 @@ def write_paper(paper: Paper, location: Location, out: Path | None, command: str
     from hpo.paper.page.build import write_page
     from hpo.paper.runs.collect import cells, outcome
 
-    ledgers = {one.name: one for one in studies.list_studies(location.url)}
+    size = paper.options.image_size
+    ledgers = {one.name: one for one in studies.list_studies(location.url) if one.spec.model.image_size == size}
     measured = cells([*_every(paper)], ledgers)
     if not measured:
         raise HpoError(f"{paper.study}: nothing was measured yet.")

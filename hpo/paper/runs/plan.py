@@ -4,7 +4,6 @@ Configurations that differ in `epochs` alone are one run that is read at several
 rate looks at validation and does not know how long training will last.
 """
 
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ from hpo.spec import SearchConfig
 from search_spaces import SearchSpace
 from trainables.published.protocol import Protocol as Switches
 from trainables.published.protocol import reads_text
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,11 +110,6 @@ def plan(
         if not taken:
             continue
         if weights.get(point.backbone) == "none" and point.freeze_mode != "none":
-            logger.info(
-                "%s: --weights none leaves nothing to freeze, so freeze mode %s is left out",
-                point.backbone,
-                point.freeze_mode,
-            )
             continue
         own = Point(point.backbone, point.learning_rate, point.batch_size, point.freeze_mode, taken[-1])
         runs.setdefault(point.backbone, []).append(Run(own, taken))
