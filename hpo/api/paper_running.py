@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 def estimate(paper: Paper, machines: MachineOptions) -> "tuple[list[Cost], dict[str, float | None], str]":
     """Return what a plan costs by backbone, what its studies cost at most, in hours, and why something is not known.
 
-    Each backbone takes a few steps on this machine; nothing is fetched. Where it is not known how many images test, they
-    count as many as those that validate.
+    Each backbone takes a few steps on this machine; nothing is fetched. Where it is not known how many images test,
+    they count as many as those that validate.
     """
     with Screen() as screen:
         screen.doing(f"{paper.experiment.name}: measuring a step of each backbone")
