@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Self
 
+from trainables.errors import InputError
+
 SOUND = "sound"
 """The text of a protocol without a deviation."""
 
@@ -31,12 +33,14 @@ class Protocol:
         """Return the protocol that `str` of it names.
 
         Raises:
-            ValueError: There is no such switch.
+            InputError: There is no such switch.
         """
         names = [] if text == SOUND else text.split()
         known = [field.name for field in dataclasses.fields(cls)]
         if unknown := sorted(set(names) - set(known)):
-            raise ValueError(f"no switch of a protocol: {', '.join(unknown)}; there are {', '.join(known)}")
+            raise InputError(
+                f"protocol: no switches are {', '.join(unknown)}; there are {', '.join(known)}, or {SOUND}."
+            )
         return cls(**dict.fromkeys(names, True))
 
     def __str__(self) -> str:
@@ -46,8 +50,14 @@ class Protocol:
 
 
 def parse_reads(text: str) -> tuple[int, ...]:
-    """Return the epochs after which test is read, from a text such as ``10 20 50``."""
-    return tuple(int(part) for part in text.split())
+    """Return the epochs after which test is read, from a text such as ``10 20 50``.
+
+    Raises:
+        InputError: It is none.
+    """
+    if not all(part.isdecimal() for part in text.split()):
+        raise InputError(f"reads: epochs such as 10 20 50 are needed, but it is {text!r}.")
+    return tuple(map(int, text.split()))
 
 
 def reads_text(epochs: tuple[int, ...]) -> str:

@@ -21,6 +21,7 @@ from trainables.config import (
     TrialConfig,
 )
 from trainables.data.held_out import held_out_images
+from trainables.errors import InputError
 from trainables.predictions import TEST_PREDICTIONS, unpack
 from trainables.published.protocol import Protocol, parse_reads, reads_text
 from trainables.published.run import SPLIT_SEED, TEST_EPOCH, TEST_LABELS, run_published
@@ -191,8 +192,10 @@ def test_a_protocol_is_a_text_and_back(protocol: Protocol) -> None:
 
 
 def test_a_switch_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no switch of a protocol: eval_mode; there are .*training_mode"):
+    with pytest.raises(InputError, match=r"no switches are eval_mode; there are .*training_mode"):
         Protocol.parse("eval_mode")
+    with pytest.raises(InputError, match=r"epochs such as 10 20 50 are needed, but it is '10, 20'"):
+        parse_reads("10, 20")
 
 
 def test_the_epochs_to_read_are_a_text_and_back() -> None:
