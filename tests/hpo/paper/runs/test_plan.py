@@ -113,6 +113,7 @@ def test_hours_count_every_pass_over_the_images() -> None:
     images = Images(train=2760, validation=920, test=3669, classes=37)
 
     (cost,) = costs(studies, images, speeds, 1)
+    assert cost.hours is not None
 
     tuned = 150 * (2760 * 0.01 + 920 * 0.002)
     frozen = (2760 + 920) * 0.002
