@@ -80,6 +80,7 @@ def looks(shell: Shell, study: str) -> int:
     return int(optuna.load_study(study_name=study, storage=shell.url).user_attrs["test_looks"])
 
 
+@pytest.mark.slow
 def test_a_paper_that_was_stopped_is_continued_by_the_same_command(shell: Shell) -> None:
     process = shell.start(*RUN)
     wait_for_checkpoint(shell.folder / "studies", process)
