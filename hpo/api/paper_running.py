@@ -214,21 +214,22 @@ def _together(
 
 
 def _every(paper: Paper) -> "Iterator[PlannedStudy]":
-    """Yield the studies of this plan, then those that other commands of the same experiment may have run."""
+    """Yield all studies that commands of this experiment may have run.
+
+    The page shows the last that measured a configuration: an ablation's give way to those of the whole experiment.
+    """
     from hpo.paper.experiment import SOUND
     from hpo.paper.runs.plan import plan
 
-    yield from paper.planned
-    protocols = [SOUND, paper.experiment.protocol]
     common: dict[str, Any] = {
         "dataset": dataset_name(paper.dataset),
         "seeds": MOST_SEEDS,
         "weights": paper.weights,
     }
     everything = paper.experiment.model_copy(update={"chosen": None})
-    yield from plan(everything, protocols, study=paper.study, **common)
     for backbone in everything.backbones:
         yield from ablation(dataclasses.replace(paper, experiment=everything.only([backbone])), MOST_SEEDS)
+    yield from plan(everything, [SOUND, paper.experiment.protocol], study=paper.study, **common)
 
 
 def _machines(ledgers: "Sequence[Ledger]") -> tuple[str, ...]:
