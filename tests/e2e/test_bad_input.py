@@ -69,6 +69,7 @@ def assert_refused(folder: Path, before: list[Path], code: object, out: str, err
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_what_is_refused_after_ray_has_started_leaves_nothing_either(folder: Path) -> None:
     environment = {**os.environ, "HPO_DATA_DIR": str(folder.parent / "data")}
 

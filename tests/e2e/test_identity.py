@@ -72,7 +72,9 @@ def edited_code(folder: Path) -> None:
         pytest.param(no_weights, "weights.safetensors: there is no such file", marks=pytest.mark.slow),
         (another_image, "split are not those that the study was started with"),
         pytest.param(no_images, "there is no folder", marks=pytest.mark.slow),
-        (edited_code, "the file of own_backbone is not what the study was started with"),
+        pytest.param(
+            edited_code, "the file of own_backbone is not what the study was started with", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_has_changed_is_named_and_nothing_is_trained(

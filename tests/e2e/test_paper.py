@@ -105,6 +105,7 @@ def test_a_paper_that_was_stopped_is_continued_by_the_same_command(shell: Shell)
     assert looks(shell, search) == 1
 
 
+@pytest.mark.slow
 def test_the_same_command_runs_on_the_layout_of_oxford_iiit_pet(shell: Shell, photographs: list[Path]) -> None:
     pets.write(shell.folder / "data", photographs)
 

@@ -394,6 +394,7 @@ def test_the_doctor_looks_at_every_node(cluster: Cluster) -> None:
     assert list((cluster.folder / "checkpoints").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_stop_ends_the_named_cluster_alone_and_leaves_nothing_behind(cluster: Cluster) -> None:
     other = f"127.0.0.2:{free_port()}"
     _, err = cluster.head.hpo(

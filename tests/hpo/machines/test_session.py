@@ -40,5 +40,6 @@ def test_a_session_respects_the_cpus_it_was_given_and_trains_at_ordinary_priorit
     assert seen() == ["1.0", "0", "3000", "None"]
 
 
+@pytest.mark.slow
 def test_a_users_own_settings_win() -> None:
     assert seen(RAY_worker_niceness="7", OMP_WAIT_POLICY="PASSIVE") == ["1.0", "7", "None", "PASSIVE"]

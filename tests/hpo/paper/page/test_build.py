@@ -207,6 +207,7 @@ def test_an_experiment_of_ones_own_has_a_page(tmp_path: Path) -> None:
     assert table(page, "bars")["published"].isna().sum() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(programs() is None, reason=MISSING)
 def test_chromium_shows_every_figure_in_both_sizes_and_schemes(whole: Path, laptop: Path, tmp_path: Path) -> None:
     with chromium(tmp_path / "profile") as driver:
