@@ -17,6 +17,7 @@ def test_labels_are_kept_of_each_class() -> None:
 
     assert {fraction: np.bincount(labels[chosen]).tolist() for fraction, chosen in kept.items()} == {
         0.01: [1] * 10,
+        0.05: [3] * 10,
         0.1: [6] * 10,
         1.0: [60] * 10,
     }

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import inspect
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, SupportsFloat
@@ -166,6 +167,10 @@ def _checked(name: str, result: object, expected: int) -> EpochResult:
         if value is None and field in _OPTIONAL:
             continue
         plain[field] = _number(name, expected, field, value)
+    has_diverged = not dataclasses.replace(result, **plain).is_finite
+    if has_diverged and math.isnan(plain["val_accuracy"]):
+        # The ledger takes no NaN, and a score of what diverged is none.
+        plain["val_accuracy"] = 0.0
     if not 0 <= plain["val_accuracy"] <= 1:
         raise _broken(
             name, f"yielded a val_accuracy of {result.val_accuracy!r} for epoch {expected}; it lies in 0 to 1"

@@ -267,10 +267,13 @@ def test_the_cache_is_listed_and_cleared(shell: Shell, summary: dict[str, Any]) 
 
 
 def test_deleting_asks_or_needs_yes(shell: Shell, summary: dict[str, Any]) -> None:
-    _, err = shell.hpo("delete", "again", code=2)
+    folder = shell.folder / "studies" / "tiny"
+    _, err = shell.hpo("delete", "tiny", code=2)
     assert "say --yes" in err
+    assert folder.exists()
 
-    shell.hpo("delete", "again", "--yes")
+    shell.hpo("delete", "tiny", "--yes")
 
-    assert not (shell.folder / "studies" / "again").exists()
-    assert "again" not in shell.hpo("status")[0]
+    assert not folder.exists()
+    left = json.loads(shell.hpo("status", "--json")[0])["studies"]
+    assert "tiny" not in {one["study"] for one in left}

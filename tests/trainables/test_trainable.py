@@ -104,6 +104,14 @@ def test_what_is_no_result_is_named(results: list[Any], said: str, monkeypatch: 
     assert str(caught.value).startswith(f"--trainable {HERE}:given: ")
 
 
+def test_a_trial_that_diverged_may_have_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{HERE}.yields", [one(1, val_accuracy=float("nan"), train_loss=float("inf"))])
+
+    result = next(trainable.run(f"{HERE}:given", CONFIG))
+
+    assert (result.val_accuracy, result.is_finite) == (0.0, False)
+
+
 def test_a_function_that_returns_is_named() -> None:
     with pytest.raises(InputError, match="returned a float, not a generator"):
         next(trainable.run(f"{HERE}:returning", CONFIG))
