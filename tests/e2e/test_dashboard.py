@@ -155,7 +155,7 @@ def test_a_page_beside_a_running_study_is_current_and_no_other_origin_reaches_it
 @needs_browser
 @pytest.mark.slow
 def test_a_real_study_is_watched_to_its_end(shell: Shell, tmp_path: Path) -> None:
-    run = shell.start(*shell.asked("--cpus-per-trial", "1", trials=10))
+    run = shell.start(*shell.asked("--cpus-per-trial", "1", trials=40))
     while not shell.has_study():
         assert run.poll() is None
     with dashboard(shell, "tiny") as (_, address), chromium(tmp_path / "profile") as driver:
@@ -167,7 +167,7 @@ def test_a_real_study_is_watched_to_its_end(shell: Shell, tmp_path: Path) -> Non
 
         driver.get(f"{address}/note")
         text = wait.until(
-            lambda one: (text := one.find_element(By.TAG_NAME, "body").text) and "10 of 10 trials" in text and text
+            lambda one: (text := one.find_element(By.TAG_NAME, "body").text) and "40 of 40 trials" in text and text
         )
         assert "held-out test accuracy" in text
         assert wait.until(lambda one: one.execute_script(WIDTH, "final/confusion_matrix.png")) > 300
