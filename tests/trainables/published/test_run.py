@@ -152,7 +152,9 @@ def test_a_run_continues_number_for_number(asked: Asked, tiny: Asked, protocol: 
 
 
 @pytest.mark.parametrize(
-    ("protocol", "trained"), [(Protocol(), {"fc.0", "fc.2"}), (Protocol(frozen_random_layer=True), {"fc.2"})], ids=str
+    ("protocol", "trained"),
+    [(Protocol(), {"fc.0", "fc.2"}), (Protocol(frozen_random_layer=True), {"fc.2"})],
+    ids=["sound", "frozen_random_layer"],
 )
 def test_transfer_learning_trains_a_random_layer_unless_the_paper_froze_it(
     asked: Asked, protocol: Protocol, trained: set[str]
