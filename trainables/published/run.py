@@ -102,7 +102,8 @@ def _division(data: TrainingData, val_fraction: float, seed: int | None) -> tupl
         return own.train, own.validation
     order = np.random.default_rng(seed).permutation(np.concatenate([own.train, own.validation]))
     count = max(1, round(len(order) * val_fraction))
-    return np.sort(order[count:]), np.sort(order[:count])
+    # Not sorted: where batch norm judges by a batch's own statistics, which images share a batch decides.
+    return order[count:], order[:count]
 
 
 def _read(learner: Learner, epoch: int) -> dict[str, float | str]:

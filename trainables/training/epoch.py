@@ -19,7 +19,8 @@ from trainables.training.adam import EagerAdam
 from trainables.training.device import Compute, choose, step_back
 
 EVALUATION_BATCH = 64
-"""Images per batch when nothing is learned, as in Jimenez & Hale (2023); it decides no number, only memory."""
+"""Images per batch when nothing is learned, as in Jimenez & Hale (2023); it decides no number where a
+network is judged in eval mode, only memory."""
 
 
 @dataclass(frozen=True)
