@@ -3,9 +3,9 @@
 A claim says of each of some backbones that the difference of two accuracies lies between bounds. A comparison confirms
 it if the 95 % interval of the paired difference lies within them, and contradicts it if it lies outside; for bounds
 around 0 that is the equivalence test of two one-sided tests (Schuirmann 1987). The p-values of a conclusion's
-comparisons are adjusted for their number (Holm 1979), those of confirming and those of contradicting each by
-themselves: the chance that any comparison is wrongly called confirmed is at most 5 %, and so is that of any wrongly
-called contradicted.
+comparisons are adjusted for their number (Holm 1979), so that an interval may lie within a claim that stays undecided.
+Those of confirming and those of contradicting are adjusted each by themselves: the chance that any comparison is
+wrongly called confirmed is at most 5 %, and so is that of any wrongly called contradicted.
 """
 
 from collections.abc import Sequence

@@ -114,8 +114,10 @@ def _conclusions(experiment: Experiment, judgements: Sequence[Judgement]) -> Sec
         return Section("conclusions", "The paper's conclusions", [f"{experiment.name} names none."])
     said = [
         "A conclusion is confirmed if the claim behind it is confirmed for every backbone, contradicted if it is"
-        " contradicted for one, and else undecided. A difference confirms a claim if its interval lies where the claim"
-        " puts it, and contradicts it if its interval lies wholly outside."
+        " contradicted for one, and else undecided. A difference confirms a claim if it lies where the claim puts it,"
+        " and contradicts it if it lies outside, by a test at 5 % that is adjusted for the comparisons of the"
+        " conclusion (Holm); the intervals drawn are each comparison's own, so that one may lie within its claim and be"
+        " undecided."
     ]
     return Section(
         "conclusions",
