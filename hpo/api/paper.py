@@ -122,6 +122,8 @@ def plan_paper(
     from hpo.paper.experiment import PAPER, SOUND, load
     from hpo.paper.runs.plan import plan
 
+    if options.ablate is not None and (backbones or options.as_published or options.trials):
+        raise UsageError("--ablate names its backbone and protocols: leave out --backbone, --as-published, --trials.")
     loaded = load(experiment or PAPER).scaled(options.scale)
     if options.ablate is not None:
         loaded = loaded.only([options.ablate])

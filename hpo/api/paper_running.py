@@ -52,7 +52,8 @@ def estimate(paper: Paper, machines: MachineOptions) -> "tuple[list[Cost], dict[
         speeds = {}
         for (backbone, mode), batch in modes(paper.planned).items():
             screen.doing(f"{backbone}: measuring a step of training, freeze mode {mode}")
-            network = paper.model(backbone)
+            protocol = next(one.protocol for one in paper.planned if one.backbone == backbone)
+            network = paper.model(backbone, protocol)
             speeds[backbone, mode] = measure(
                 network, mode, batch, classes=classes, threads=cpu_count(), data_dir=machines.data_dir
             )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpo.paper.runs.plan import PlannedStudy
-from trainables.config import FreezeMode, ModelConfig
+from trainables.config import FreezeMode
 
 if TYPE_CHECKING:
     from trainables.published.speed import Speed
@@ -76,13 +76,6 @@ def modes(planned: Sequence[PlannedStudy]) -> dict[tuple[str, FreezeMode], int]:
     for run in (run for study in planned for run in study.runs):
         batches.setdefault((run.point.backbone, run.point.freeze_mode), []).append(run.point.batch_size)
     return {key: max(dict.fromkeys(sizes), key=sizes.count) for key, sizes in batches.items()}
-
-
-def model_of(study: PlannedStudy, model: ModelConfig) -> ModelConfig:
-    """Return a study's network, where `model` says the rest."""
-    from dataclasses import replace
-
-    return replace(model, backbone=study.backbone, head=study.protocol.head)
 
 
 def _seconds(study: PlannedStudy, images: Images, speeds: Speeds) -> float:
