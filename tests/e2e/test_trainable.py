@@ -61,7 +61,8 @@ def test_it_ends_as_if_it_had_not_been_killed(shell: Shell) -> None:
     ledger = open_study(shell.url, "tiny")
     records = ledger.records()
 
-    assert {record.state for record in records} == {"COMPLETE", "PRUNED"}
+    # How many ASHA stops depends on who came to a rung first.
+    assert "COMPLETE" in {record.state for record in records} <= {"COMPLETE", "PRUNED"}
     assert len(records) == 6
     assert ledger.final is None
     for record in records:
