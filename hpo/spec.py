@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 import search_spaces
-from hpo.choices import Sampler
+from hpo.choices import RetrainOn, Sampler
 from hpo.errors import UsageError
 from search_spaces import SearchSpace
 from trainables.config import (
@@ -117,6 +117,8 @@ class RunOptions(BaseModel):
     max_failures: int = 2
     """How often a trial that raised is started again from its checkpoint before it is recorded as FAIL."""
     retrain: bool = True
+    retrain_on: RetrainOn = "train+val"
+    """What the final model learns from."""
 
 
 def search_over(

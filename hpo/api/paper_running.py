@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from hpo.ledger.ledger import Ledger
     from hpo.paper.runs.cost import Cost
     from hpo.paper.runs.plan import PlannedStudy
-    from hpo.spec import SearchConfig
+    from hpo.spec import SearchConfig, StudySpec
     from hpo.studies.lifecycle import Ended
 
 logger = logging.getLogger(__name__)
@@ -82,11 +83,13 @@ def run_paper(paper: Paper, *, machines: MachineOptions, location: Location, out
     """
     from hpo.interrupts import stoppable
 
+    begun = time.monotonic()
     with stoppable(command):
-        failures = _together(_grids(paper), paper, machines, location, command, retrain=False).failures
-        if paper.trials:
-            found = _together(_searches(paper), paper, machines, location, command, retrain=machines.retrain)
-            failures += found.failures
+        grids = dataclasses.replace(machines, retrain=False)
+        ended = _together(_grids(paper), paper, grids, location, command)
+        failures = ended.failures
+        if paper.trials and ended.in_time and (left := _after(machines, time.monotonic() - begun, command)):
+            failures += _together(_searches(paper), paper, left, location, command).failures
         page = write_paper(paper, location, out, command)
     for failure in failures[:-1]:
         logger.error("error: %s", failure)
@@ -106,14 +109,21 @@ def write_paper(paper: Paper, location: Location, out: Path | None, command: str
     from hpo.paper.page.build import write_page
     from hpo.paper.runs.collect import cells, outcome
 
-    size = paper.options.image_size
-    ledgers = {one.name: one for one in studies.list_studies(location.url) if one.spec.model.image_size == size}
-    measured = cells([*_every(paper)], ledgers)
+    ledgers = {one.name: one for one in studies.list_studies(location.url)}
+    own = [ledgers[one.name] for one in paper.planned if one.name in ledgers]
+    known = {one.spec.model.backbone: one.spec for one in own}
+    grids, searches = [*_every(paper)], _searches(paper)
+    asked = {**{one.name: one.search for one in grids}, **{one.name: one.search for one in searches}}
+    comparable = {
+        name: ledgers[name]
+        for name, search in asked.items()
+        if known and name in ledgers and _is_comparable(ledgers[name], search, known)
+    }
+    measured = cells(grids, comparable)
     if not measured:
         raise HpoError(f"{paper.study}: nothing was measured yet.")
-    searched = [ledgers[ask.name] for ask in _searches(paper) if ask.name in ledgers]
+    searched = [comparable[ask.name] for ask in searches if ask.name in comparable]
     found = [one for ledger in searched if (one := outcome(ledger)) is not None]
-    own = [ledgers[one.name] for one in paper.planned if one.name in ledgers]
     conditions = Conditions(
         dataset=paper.dataset,
         n_classes=len(own[0].splits["classes"]),
@@ -124,6 +134,16 @@ def write_paper(paper: Paper, location: Location, out: Path | None, command: str
     )
     folder = out or location.studies / "reports" / paper.study
     return write_page(paper.experiment, measured, found, folder, conditions)
+
+
+def _after(machines: MachineOptions, seconds: float, command: str) -> MachineOptions | None:
+    """Return the options with the time that is left after `seconds` of it; None: time is up, and that was said."""
+    if machines.timeout_s is None:
+        return machines
+    if machines.timeout_s > seconds:
+        return dataclasses.replace(machines, timeout_s=machines.timeout_s - seconds)
+    logger.warning("time is up (--timeout); the studies that search are still to be run, with: %s", command)
+    return None
 
 
 @dataclass(frozen=True)
@@ -172,8 +192,6 @@ def _together(
     machines: MachineOptions,
     location: Location,
     command: str,
-    *,
-    retrain: bool,
 ) -> "Ended":
     """Run studies at the same time on the same machines."""
     with Screen() as screen:
@@ -183,7 +201,8 @@ def _together(
         from hpo.machines.ahead import ray_ahead
         from hpo.studies.lifecycle import IN_A_TRIAL, start
 
-        options = machines.options(max(one.trials for one in asked)).model_copy(update={"retrain": retrain})
+        # A grid's runs learn from the training images alone; what is set beside them learns from no others.
+        options = machines.options(max(one.trials for one in asked)).model_copy(update={"retrain_on": "train"})
         recorded = {one.name: recorded_spec(location.url, one.name) for one in asked}
         with ray_ahead(options, IN_A_TRIAL) as ahead:
             from hpo.studies.new import new_study
@@ -231,6 +250,35 @@ def _every(paper: Paper) -> "Iterator[PlannedStudy]":
     for backbone in everything.backbones:
         yield from ablation(dataclasses.replace(paper, experiment=everything.only([backbone])), MOST_SEEDS)
     yield from plan(everything, [SOUND, paper.experiment.protocol], study=paper.study, **common)
+
+
+_MAY_DIFFER = ("seed", "trainable", "model.head")
+"""What the studies of one page need not have in common."""
+
+
+def _is_comparable(ledger: "Ledger", search: "SearchConfig", known: "Mapping[str, StudySpec]") -> bool:
+    """Return whether a study measured what this command asks for, on the same images; if not, that was said.
+
+    Args:
+        ledger: A study by its name.
+        search: What a study of that name searches, as this command has it.
+        known: The specifications of this command's own studies, by backbone.
+    """
+    from hpo.spec import differences
+
+    own = ledger.spec
+    same = known.get(own.model.backbone)
+    asked = same or next(iter(known.values()))
+    differing = [
+        line
+        for line in differences(own, asked.model_copy(update={"search": search}))
+        # Of a backbone that this command does not run it does not say which weights it has.
+        if (name := line.partition(":")[0]) not in _MAY_DIFFER
+        and (same or not name.startswith("model.") or name in ("model.image_size", "model.precision"))
+    ]
+    if differing:
+        logger.warning("study %s is left out of the page: %s", ledger.name, "; ".join(differing))
+    return not differing
 
 
 def _machines(ledgers: "Sequence[Ledger]") -> tuple[str, ...]:

@@ -58,6 +58,8 @@ class Ended:
     """Summaries of the studies that reached their end."""
     failures: list[HpoError]
     """Why the others did not."""
+    in_time: bool = True
+    """Whether none was cut off by the time that it may take."""
 
     def check(self) -> None:
         """Raise why a study failed, if one did.
@@ -221,7 +223,8 @@ def _go(opened: Sequence[OpenStudy], screen: Screen, ahead: RayAhead | None, giv
             given or command("resume", [one.paths for one in late]),
         )
     sound = [one.ledger for one in opened if one.ledger.name not in failures]
-    return Ended([summarise(ledger, time.monotonic() - begun) for ledger in sound], list(failures.values()))
+    summaries = [summarise(ledger, time.monotonic() - begun) for ledger in sound]
+    return Ended(summaries, list(failures.values()), in_time=not late)
 
 
 def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interruption: Interruption) -> None:
@@ -232,7 +235,7 @@ def _conclude(runs: Sequence[StudyRun], failures: dict[str, HpoError], interrupt
         forget_checkpoints(run.checkpoints, frozenset(one.number for one in records if one.state == "RUNNING"))
         write_study_files(run.ledger, run.paths)
         if run.options.retrain and needs_retrain(run.ledger):
-            retrainings.append(begin_retrain(run, place(run.options, nodes())))
+            retrainings.append(begin_retrain(run, place(run.options, nodes()), on=run.options.retrain_on))
     finish_retrains(retrainings, interruption.check)
     failures |= {one.run.ledger.name: one.failure for one in retrainings if one.failure is not None}
 

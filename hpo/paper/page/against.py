@@ -99,8 +99,9 @@ def contest_drawing(found: Sequence[Contest]) -> Drawing:
         canvas.legend(handles=handles, loc="outside upper left", ncols=3)
 
     caption = (
-        "Both choose their configuration on validation alone. Lines are 95 % intervals. Right: what all trials of the"
-        " study trained, by what all runs of the backbone's grid trained."
+        "Both choose their configuration on validation alone, are judged the sound way, and learn from the same images."
+        " Lines are 95 % intervals. Right: what all trials of the study trained, without the retrain of the best, by"
+        " what all runs of the backbone's grid trained."
     )
     said = "; ".join(
         f"{one.study.backbone}: study {one.study_accuracy.value:.3f}"

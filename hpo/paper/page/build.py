@@ -54,7 +54,7 @@ def write_page(
         _conclusions(experiment, judgements),
         _figures(experiment, shown),
         *_ablation(cells),
-        *_studies(experiment, measured, studies),
+        *_studies(experiment, protocols.get(SOUND, {}), studies),
         _literature(experiment, conditions),
         _how(experiment, cells, [*shown], conditions),
         _open(experiment, cells, measured, conditions),
@@ -173,8 +173,9 @@ def _ablation(cells: Sequence[Cell]) -> list[Section]:
     return [Section("ablation", "What each switch costs", said, drawings=drawings, tables=[tables.ablation(found)])]
 
 
-def _studies(experiment: Experiment, measured: Measured, studies: Sequence[StudyOutcome]) -> list[Section]:
-    found = contests(experiment, measured, studies)
+def _studies(experiment: Experiment, sound: Measured, studies: Sequence[StudyOutcome]) -> list[Section]:
+    """Return the studies beside the grids of the same protocol as theirs, the sound one."""
+    found = contests(experiment, sound, studies)
     if not found:
         return []
     better = [one.study.backbone for one in found if one.gain is not None and one.gain[0] > 0]

@@ -17,11 +17,16 @@ _LABELS, _EPOCH = "test_labels", "test_epoch"
 
 
 def cells(planned: Sequence[PlannedStudy], ledgers: Mapping[str, Ledger]) -> list[Cell]:
-    """Return what was measured of the planned studies, as far as they have come."""
+    """Return what was measured of the planned studies, as far as they have come.
+
+    Args:
+        planned: The studies.
+        ledgers: Those that were run, by name; they have the planned search spaces.
+    """
     found: list[Cell] = []
     for study in planned:
         ledger = ledgers.get(study.name)
-        if ledger is None or ledger.spec.search.space != study.search.space:
+        if ledger is None:
             continue
         records = ledger.records()
         for run in study.runs:
@@ -59,10 +64,18 @@ def _of_run(study: PlannedStudy, run: Run, record: TrialRecord) -> list[Cell]:
 
 
 def outcome(ledger: Ledger) -> StudyOutcome | None:
-    """Return what a study of a backbone found; None: it has no final model yet."""
+    """Return what a study of a backbone found; None: it has no final model yet, or one that learned from more."""
     best = best_records(ledger.records(), 1)
     final: dict[str, Any] | None = ledger.final
     if final is None or not best:
+        return None
+    if final["on"] != "train":
+        logger.warning(
+            "study %s is left out of the page: its final model learned from the validation images too, and a grid's"
+            " runs did not; `hpo retrain %s --on train` makes one that can stand beside them",
+            ledger.name,
+            ledger.name,
+        )
         return None
     total = int(final["test_images"])
     records = ledger.records()
