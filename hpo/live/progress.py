@@ -126,6 +126,7 @@ class Progress:
         """Add a running trial."""
         self._is_active = True
         self._changed_at = self._clock()
+        self._estimated_at = float("-inf")
         # Before any trial has ended, each starts in a process of its own.
         self._running[assignment.number] = _Running(assignment, self._changed_at, self._is_fresh)
         self._slots = len(self._running)
@@ -154,6 +155,8 @@ class Progress:
         self._changed_at, self._is_fresh = self._clock(), False
         self._paces[number] = row.pace(state, self._changed_at)
         self._counts[state] += 1
+        # What was estimated while it ran holds no more.
+        self._estimated_at = float("-inf")
         if row.best is not None and state != "FAIL":
             self._lead(Best(number, row.best, row.assignment.params, state))
         if error is not None:

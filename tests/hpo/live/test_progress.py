@@ -168,6 +168,26 @@ def test_the_time_left_counts_down_between_epochs_and_has_the_retrain(ledger: Le
     assert in_retrain.seconds == pytest.approx(9)
 
 
+def test_nothing_is_left_once_all_trials_have_ended(
+    ledger: Ledger, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = progress(ledger, clock)
+    for _ in range(3):
+        run_trial(shown, ledger, clock, 9, "COMPLETE", 0.75)
+    last = ledger.ask()
+    shown.started(last)
+    clock.now += 10
+    shown.epoch(last.number, epoch(1, 0.5, seconds=10.0), HERE)
+
+    # The screen has drawn it just now.
+    while_running = shown.time_left()
+    shown.ended(last.number, "PRUNED", None)
+
+    assert while_running is not None
+    assert capsys.readouterr().err.splitlines()[-1].endswith("| 4/4 trials | best 0.7500 (trial 0)")
+    assert shown.time_left() is None
+
+
 def test_a_service_that_forces_colours_makes_no_terminal_of_its_log(
     ledger: Ledger, clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
