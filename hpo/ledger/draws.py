@@ -26,7 +26,7 @@ REFUSALS = 1000
 """Draws in a row that may be refused before the search space counts as one that holds nothing else."""
 
 Accept = Callable[[dict[str, Any]], bool]
-"""Whether a configuration can be run at all."""
+"""Whether a configuration can be run at all; a grid takes what it holds, and is not asked."""
 
 
 def accept_all(_params: dict[str, Any]) -> bool:
@@ -63,7 +63,7 @@ class Draws:
         """Return the parameters of trial `number` and what they were drawn from; the same when asked again.
 
         Raises:
-            NothingFitsError: All that was drawn was refused by `accept`, of a grid the one configuration.
+            NothingFitsError: All that was drawn was refused by `accept`, or a grid has no trial `number`.
         """
         if number not in self._ids:
             self._ids[number] = self._draw(number, accept)
@@ -72,7 +72,7 @@ class Draws:
 
     def _draw(self, number: int, accept: Accept) -> int:
         if self._kind == "grid":
-            return self._take(number, accept)
+            return self._take(number)
         if number < len(self._space.enqueue):
             self._study.enqueue_trial(dict(self._space.enqueue[number]))
         for attempt in range(REFUSALS):
@@ -88,15 +88,10 @@ class Draws:
             " --image-size, freeze more, or add a larger card"
         )
 
-    def _take(self, number: int, accept: Accept) -> int:
+    def _take(self, number: int) -> int:
         """Take the grid's configuration `number`, whatever became of the others."""
         if number >= len(self._grid):
             raise NothingFitsError(f"the grid has {len(self._grid)} configurations, and trial {number} is beyond them")
-        if not accept(self._grid[number]):
-            raise NothingFitsError(
-                f"the grid's configuration {number} ({self._grid[number]}) fits on none of these machines: lower its"
-                " batch size or --image-size, freeze more, or add a larger card"
-            )
         self._study.enqueue_trial(self._grid[number])
         self._study.sampler = _sampler(self._kind, 0)
         trial = self._study.ask()

@@ -229,7 +229,8 @@ class Ledger:
     def ask(self, accept: Accept = accept_all) -> Assignment:
         """Return the next trial: an interrupted one, then one that the space wants tried first, then a sampled one.
 
-        What `accept` refuses of the latter two is never started: another is drawn in its place.
+        What `accept` refuses of the latter two is never started: another is drawn in its place. A grid's trials are its
+        configurations, whatever `accept` says.
         """
         trial = self._interrupted[0] if self._interrupted else self._begun or self._begin(accept)
         rows = rows_of(trial)

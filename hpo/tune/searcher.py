@@ -21,7 +21,7 @@ from hpo.machines.placement import Node, Placement, Share, as_node, place
 from hpo.machines.session import alive, named
 from hpo.spec import RunOptions
 from hpo.tune.rungs import METRIC
-from hpo.tune.trials import StudyTrials
+from hpo.tune.trials import StudyTrials, UnfitError
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,9 @@ class LedgerSearch(Searcher):
         except NothingFitsError as error:
             # The other studies continue.
             study.stop(error)
+            return None
+        except UnfitError:
+            # Ray asks again.
             return None
         self._given[trial_id] = _TuneTrial(study, handout.assignment.number, handout.fit.share)
         return {**handout.config, "node": _node_at(study.wants_host(handout.assignment), handout.fit.share)}

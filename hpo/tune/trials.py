@@ -48,6 +48,10 @@ class Listener(Protocol):
         """A final model, of so many epochs in all, was trained for one more."""
 
 
+class UnfitError(Exception):
+    """A grid's next configuration fits on no machine, and was recorded as FAIL."""
+
+
 @dataclass(frozen=True)
 class StudyRun:
     """A study that is to be run, and all that its trials need to know."""
@@ -125,16 +129,26 @@ class StudyTrials:
 
         Raises:
             NothingFitsError: No configuration of the search space fits on them.
+            UnfitError: The grid's next configuration does not fit on them; the one after it comes next.
         """
-        if self._again:
+        is_new = not self._again
+        if not is_new:
             assignment = self.ledger.again(self._again.popleft())
         else:
             assignment = self.ledger.ask(lambda params: self._accept(params, placement))
             self._new -= 1
             self._listener.started(assignment)
+        found = self._fit(assignment.params, placement)
         # A trial begun on larger cards by an earlier run may fit on none of these: it finds its micro-batch by trying.
-        fit = self._fit(assignment.params, placement) or Fit(placement.whole, None)
+        fit = found or Fit(placement.whole, None)
         self._fits[assignment.number] = fit
+        if found is None and is_new and self.ledger.spec.search.sampler == "grid" and not assignment.reported:
+            self._finish(
+                assignment.number,
+                "FAIL",
+                f"fits on none of these machines: {self._shortage(assignment.params, placement)}",
+            )
+            raise UnfitError
         config = trainable_config(
             self.ledger.spec,
             self._options,
@@ -270,14 +284,20 @@ class StudyTrials:
         if (mode, batch_size) not in self._warned:
             self._warned.add((mode, batch_size))
             logger.warning(
-                "study %s: freeze mode %s needs %.1f GB of GPU memory even with 2 images at a time, the largest card"
-                " has %.1f: such configurations are not started, others are drawn instead",
+                "study %s: %s: such configurations are not started, others are drawn instead",
                 self.ledger.name,
-                mode,
-                gigabytes(self._needs[mode], 2, self._corrections.get(mode, 1.0)),
-                placement.cards_gb[-1],
+                self._shortage(params, placement),
             )
         return False
+
+    def _shortage(self, params: dict[str, Any], placement: Placement) -> str:
+        """Return what a configuration needs that fits on no card, and what there is."""
+        mode = _mode(params)
+        needed_gb = gigabytes(self._needs[mode], 2, self._corrections.get(mode, 1.0))
+        return (
+            f"freeze mode {mode} needs {needed_gb:.1f} GB of GPU memory even with 2 images at a time, the largest card"
+            f" has {placement.cards_gb[-1]:.1f}"
+        )
 
     def _micro_batch(self, params: dict[str, Any], fit: Fit) -> int | None:
         sizes = {fit.micro_batch, self.ledger.micro_batch(params)} - {None}

@@ -166,6 +166,57 @@ def test_what_fits_on_no_card_is_never_started_and_is_reported(
     assert "freeze mode none needs 18.2 GB of GPU memory" in warnings[0]
 
 
+def grid_study(folder: Path) -> tuple[StudyTrials, Heard]:
+    """Return a study of a grid that is run, or run again: of four configurations one half fits on no card."""
+    space = {
+        "parameters": {
+            "learning_rate": {"choices": [1e-3, 1e-4]},
+            "batch_size": 64,
+            "epochs": 3,
+            "freeze_mode": {"choices": ["none", "backbone"]},
+        }
+    }
+    spec = study_spec(space=space, sampler="grid", asha=False)
+    created = ledgers.create(f"sqlite:///{folder / 'optuna.db'}", "grid", spec, RunOptions(trials=4), {})
+    paths, place_of, heard = _rest(folder)
+    needs: dict[FreezeMode, MemoryNeed] = {"none": HUGE, "backbone": SMALL}
+    return StudyTrials(StudyRun(created, RunOptions(trials=4), paths, place_of, heard, needs)), heard
+
+
+def test_what_of_a_grid_fits_on_no_card_fails_with_that_and_the_grid_continues(
+    tmp_path: Path, desktops: Placement
+) -> None:
+    trials, heard = grid_study(tmp_path)
+    # It was drawn, and then the run was killed.
+    killed = trials.ledger.ask()
+    trials, heard = grid_study(tmp_path)
+    search = LedgerSearch([trials], desktops, None)
+    ran = []
+
+    for trial_id in map(str, range(4)):
+        config = search.suggest(trial_id)
+        if config is not None:
+            ran.append(config["number"])
+            search.started(trial_id)
+            search.on_trial_complete(trial_id, result(1, epochs=1))
+
+    assert killed.params["freeze_mode"] == "none"
+    assert search.suggest("last") == "FINISHED"
+    assert trials.failure is None
+    records = trials.ledger.records()
+    assert {one.number: (one.params["freeze_mode"], one.state) for one in records} == {
+        number: ("backbone", "COMPLETE") if number in ran else ("none", "FAIL") for number in range(4)
+    }
+    assert {one.error for one in records if one.state == "FAIL"} == {
+        "fits on none of these machines: freeze mode none needs 18.2 GB of GPU memory even with 2 images at a time, the"
+        " largest card has 12.0"
+    }
+    assert [number for number, *_ in heard.ends] == [0, 1, 2, 3]
+
+    again, _ = grid_study(tmp_path)
+    assert again.left == 0
+
+
 def test_a_search_space_that_fits_nowhere_stops_with_that(tmp_path: Path, desktops: Placement) -> None:
     trials = study(tmp_path, {"none": HUGE, "backbone": HUGE})
 
