@@ -21,7 +21,8 @@ class Protocol:
     """Whether transfer learning freezes the head's layer of 1,000 outputs also where the weights do not set it."""
     training_mode: bool = False
     """Whether the network is never put into eval mode: batch norm and dropout of frozen parts, of validation and of
-    test work as they do in training. Features of frozen parts are then no function of an image, and are not stored."""
+    test work as they do in training. Features of frozen parts are then no function of an image, and are not stored;
+    what an image is taken for depends on the others of its batch, which `trainables.training.epoch.predict` draws."""
     unseeded_split: bool = False
     """Whether each run cuts validation from the training images at random, not by class, by a seed of its own."""
     last_epoch: bool = False

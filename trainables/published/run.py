@@ -102,7 +102,6 @@ def _division(data: TrainingData, val_fraction: float, seed: int | None) -> tupl
         return own.train, own.validation
     order = np.random.default_rng(seed).permutation(np.concatenate([own.train, own.validation]))
     count = max(1, round(len(order) * val_fraction))
-    # Not sorted: where batch norm judges by a batch's own statistics, which images share a batch decides.
     return order[count:], order[:count]
 
 

@@ -15,12 +15,13 @@ from trainables.data.transforms import augment, normalise
 from trainables.networks import freeze
 from trainables.networks.backbones import Network, build
 from trainables.networks.identity import geometry_of
+from trainables.seeds import stream
 from trainables.training.adam import EagerAdam
 from trainables.training.device import Compute, choose, step_back
 
 EVALUATION_BATCH = 64
-"""Images per batch when nothing is learned, as in Jimenez & Hale (2023); it decides no number where a
-network is judged in eval mode, only memory."""
+"""Images per batch when nothing is learned, as in Jimenez & Hale (2023). Where a network is judged in eval mode it
+decides no number, only memory; where in training mode, the numbers follow from it, and it is the same on any device."""
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,23 @@ def train_epoch(learner: Learner, examples: Examples, indices: np.ndarray, epoch
 def predict(learner: Learner, examples: Examples, indices: np.ndarray) -> Tensor:
     """Return the logits of the images at `indices`, (len(indices), classes) float32 on the CPU, in eval mode.
 
-    Where the learner is `always_training`, they depend on the batches, and batch norm's statistics move.
+    Where the learner is `always_training`, the network is in training mode: batch norm's statistics are those of each
+    batch, and move. Then the batches are of `EVALUATION_BATCH` images whatever memory training found, and they, and
+    dropout, are drawn from the trial's seed: `indices` may be in the order of the classes, and a batch of one class
+    has the statistics of that class.
     """
     learner.network.model.train(learner.always_training)
+    order, size = np.arange(len(indices)), evaluation_batch(learner.config)
+    if learner.always_training:
+        seed = stream(learner.config.seed, "evaluation")
+        order, size = np.random.default_rng(seed).permutation(len(indices)), EVALUATION_BATCH
+        torch.manual_seed(seed)
     logits = []
     with torch.inference_mode():
-        for batch in batches(indices, evaluation_batch(learner.config)):
+        for batch in batches(indices[order], size):
             images, _ = on_device(learner, examples, batch)
             logits.append(forward(learner, images).float())
-        return torch.cat(logits).cpu()
+        return torch.cat(logits).cpu()[torch.from_numpy(np.argsort(order))]
 
 
 def batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

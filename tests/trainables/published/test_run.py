@@ -25,7 +25,8 @@ from trainables.errors import InputError
 from trainables.predictions import TEST_PREDICTIONS, unpack
 from trainables.published.protocol import Protocol, parse_reads, reads_text
 from trainables.published.run import SPLIT_SEED, TEST_EPOCH, TEST_LABELS, run_published
-from trainables.training.epoch import predict
+from trainables.training import trial
+from trainables.training.epoch import EVALUATION_BATCH, Examples, Learner, predict
 from trainables.training.trial import begin
 
 
@@ -178,9 +179,7 @@ def test_an_unseeded_split_is_another_one_each_time_and_says_its_seed(tiny: Aske
 
 
 def test_in_training_mode_an_images_answer_depends_on_its_batch(asked: Asked) -> None:
-    own = config(asked)
-    params: dict[str, Any] = {name: own.params[name] for name in ("learning_rate", "batch_size", "epochs")}
-    learner, data = begin(TrialConfig(data=own.data, model=own.model, machine=own.machine, **params))
+    learner, data = in_training_mode(config(asked))
     alone, beside = np.arange(32), np.arange(64)
 
     def differ(always_training: bool) -> float:
@@ -189,6 +188,47 @@ def test_in_training_mode_an_images_answer_depends_on_its_batch(asked: Asked) ->
 
     assert differ(always_training=False) < 1e-4
     assert differ(always_training=True) > 1e-2
+
+
+def in_training_mode(own: TrainableConfig, micro_batch: int | None = None) -> tuple[Learner, trial.TrainingData]:
+    """Return an untrained learner that is never put into eval mode, and its data."""
+    params: dict[str, Any] = {name: own.params[name] for name in ("learning_rate", "batch_size", "epochs")}
+    machine = dataclasses.replace(own.machine, micro_batch=micro_batch)
+    learner, data = begin(TrialConfig(data=own.data, model=own.model, machine=machine, seed=own.seed, **params))
+    return dataclasses.replace(learner, always_training=True), data
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "tests.tiny_backbone:tiny"], ids=["batch norm", "dropout"])
+def test_in_training_mode_answers_do_not_depend_on_the_memory_of_a_machine(asked: Asked, backbone: str) -> None:
+    weights = asked["weights"] if backbone == "resnet18" else "default"
+    own = config({**asked, "backbone": backbone, "weights": weights}, head="linear")
+
+    large, small = (
+        predict(learner, data.examples, data.splits.train)
+        for learner, data in (in_training_mode(own), in_training_mode(own, micro_batch=8))
+    )
+
+    assert torch.equal(large, small)
+
+
+def test_in_training_mode_classes_that_follow_each_other_are_mixed_and_answers_stay_in_order(data_dir: str) -> None:
+    # Without batch norm or dropout, so that an image's answer is its own in either mode.
+    learner, _ = in_training_mode(
+        config({"backbone": "tests.tiny_backbone:tinier", "weights": "default", "data_dir": data_dir}, head="linear")
+    )
+    labels = np.arange(10).repeat(20)
+    grey = np.broadcast_to((labels * 20).astype(np.uint8)[:, None, None, None], (200, 3, 16, 16)).copy()
+    examples = Examples(grey, torch.from_numpy(labels))
+    seen: list[torch.Tensor] = []
+    learner.network.model.register_forward_pre_hook(lambda _, given: seen.append(given[0][:, 0, 0, 0]))
+
+    mixed = predict(learner, examples, np.arange(200))
+    batches, seen = seen[:], []
+    plain = predict(dataclasses.replace(learner, always_training=False), examples, np.arange(200))
+
+    assert [len(batch) for batch in batches] == [EVALUATION_BATCH] * 3 + [200 - 3 * EVALUATION_BATCH]
+    assert all(len(set(batch[:8].tolist())) > 3 for batch in batches)
+    torch.testing.assert_close(mixed, plain)
 
 
 def test_in_training_mode_no_features_are_stored(asked: Asked, tmp_path: Path) -> None:
