@@ -39,7 +39,8 @@ def run_published(
     """Train one configuration by the protocol that its parameters name (`trainables.trainable.Trainable`).
 
     Beside the parameters of fine-tuning these are ``protocol`` (`Protocol`) and ``reads`` (`parse_reads`). At an epoch
-    that is read, the result's `extra` has what was read.
+    that is read, the result's `extra` has what was read. So it has at an epoch whose loss is not finite, where training
+    ends: that reading stands for all that were still to come, since the network is what it would have been at them.
 
     Raises:
         InputError: The data, the backbone or its weights cannot be used.
@@ -62,7 +63,7 @@ def run_published(
         # Those of an unseeded split are of other images than the study's own validation split holds.
         predictions = result.val_predictions if is_best and not protocol.unseeded_split else ""
         extra: dict[str, float | str] = {SPLIT_SEED: float(memory.split_seed)} if protocol.unseeded_split else {}
-        if epoch in reads:
+        if epoch in reads or (not result.is_finite and epoch < max(reads, default=0)):
             extra |= _read(learner, epoch) if protocol.last_epoch else memory.read_best(learner)
         result = dataclasses.replace(result, val_predictions=predictions, extra=extra)
         history.append(result)

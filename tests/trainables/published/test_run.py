@@ -25,9 +25,10 @@ from trainables.errors import InputError
 from trainables.predictions import TEST_PREDICTIONS, unpack
 from trainables.published.protocol import Protocol, parse_reads, reads_text
 from trainables.published.run import SPLIT_SEED, TEST_EPOCH, TEST_LABELS, run_published
+from trainables.trainable import PUBLISHED, run
 from trainables.training import trial
 from trainables.training.epoch import EVALUATION_BATCH, Examples, Learner, predict
-from trainables.training.trial import begin
+from trainables.training.trial import begin, run_epoch
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +230,37 @@ def test_in_training_mode_classes_that_follow_each_other_are_mixed_and_answers_s
     assert [len(batch) for batch in batches] == [EVALUATION_BATCH] * 3 + [200 - 3 * EVALUATION_BATCH]
     assert all(len(set(batch[:8].tolist())) > 3 for batch in batches)
     torch.testing.assert_close(mixed, plain)
+
+
+@pytest.mark.parametrize("protocol", [Protocol(), Protocol(last_epoch=True)], ids=str)
+def test_where_a_run_diverges_test_is_read_for_all_that_was_still_to_be_read(
+    tiny: Asked, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = list(run_published(config(tiny, protocol, reads=(1, 2), head="linear")))
+
+    def diverging(learner: Learner, *rest: Any) -> EpochResult:
+        if rest[-1] == 3:
+            with torch.no_grad():
+                next(learner.network.model.parameters()).fill_(torch.nan)
+        return run_epoch(learner, *rest)
+
+    monkeypatch.setattr("trainables.published.run.run_epoch", diverging)
+    results = []
+    # As a worker does, which closes what has diverged.
+    for one in run(PUBLISHED, config(tiny, protocol, reads=(2, 5, 9), head="linear")):
+        results.append(one)
+        if not one.is_finite:
+            break
+
+    last = results[-1]
+    assert [bool(one.extra) for one in results] == [False, True, True]
+    if protocol.last_epoch:
+        assert last.extra[TEST_EPOCH] == 3
+        assert set(predicted(last)) == {0}
+    else:
+        best = max(before, key=lambda one: one.val_accuracy)
+        assert last.extra[TEST_EPOCH] == best.epoch
+        assert np.array_equal(predicted(last), predicted(best))
 
 
 def test_in_training_mode_no_features_are_stored(asked: Asked, tmp_path: Path) -> None:
