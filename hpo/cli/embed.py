@@ -15,6 +15,7 @@ from hpo.cli import completion
 from hpo.cli.groups import AsJson, grouped
 from hpo.cli.output import print_json
 from hpo.errors import UsageError
+from hpo.paths import dataset_name
 from trainables.config import DEFAULT_CACHE_BYTES, Exif, Precision
 
 
@@ -68,7 +69,10 @@ def embed(
     ] = "npy",
     output: Annotated[
         Path | None,
-        typer.Option(help="A new folder.", show_default="embeddings-STUDY, or embeddings-BACKBONE-DATASET"),
+        typer.Option(
+            help="A new folder.",
+            show_default="embeddings-STUDY or -BACKBONE, then -DATASET or -FOLDER if given, then -test or -all",
+        ),
     ] = None,
     location: Location,
     as_json: AsJson = False,
@@ -87,7 +91,7 @@ def embed(
         raise UsageError("give either a study or model, or --backbone.")
     if model is not None and given:
         raise UsageError(f"--{next(iter(given)).replace('_', '-')} is of a --backbone; {model} has its own.")
-    folder = check_new(output or Path(_name(model or backbone or "", None if model else dataset or images)))
+    folder = check_new(output or Path(_name(model or backbone or "", dataset, images, split)))
     with Screen() as screen:
         screen.doing("opening the images and the network")
         made = embed_images(
@@ -116,11 +120,10 @@ def embed(
     )
 
 
-def _name(network: str, images: str | Path | None) -> str:
-    """Return the usual name of the folder."""
-    parts = [network, *([str(images).partition(":")[2] or str(images)] if images else [])]
+def _name(network: str, dataset: str | None, images: Path | None, split: EmbedSplit | None) -> str:
+    """Return the usual name of the folder: network, then images and split where they are not the usual ones."""
     # Of a path its last part that says something: of studies/pets/final the study.
-    last = [
-        [one for one in part.split("/") if one not in ("", ".", "..", "final", "model.safetensors")] for part in parts
-    ]
-    return "-".join(["embeddings", *(one[-1].replace(":", "-") for one in last if one)])
+    said = [part for part in network.split("/") if part not in ("", ".", "..", "final", "model.safetensors")]
+    shown = dataset or (f"imagefolder:{images}" if images is not None else None)
+    parts = [*said[-1:], dataset_name(shown) if shown else "", split if split and split != "train" else ""]
+    return "-".join(["embeddings", *(part.replace("/", "-").replace(":", "-") for part in parts if part)])

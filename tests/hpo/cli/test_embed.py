@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hpo.choices import EmbedSplit
 from hpo.cli.embed import _name
 from hpo.cli.main import main
 from hpo.paths import StudyPaths
@@ -63,7 +64,7 @@ def test_json_says_what_made_them(hpo: Hpo, tmp_path: Path) -> None:
 
     said = json.loads(out)
     assert (code, said["images"], said["splits"], said["exif"]) == (0, 4, {"test": 4}, "turn")
-    assert said["embeddings"] == str(tmp_path / "embeddings-study" / "embeddings.parquet")
+    assert said["embeddings"] == str(tmp_path / "embeddings-study-test" / "embeddings.parquet")
     assert len(pd.read_parquet(said["embeddings"])) == 4
 
 
@@ -93,16 +94,29 @@ def test_mistakes_are_named_in_a_line_and_leave_nothing(hpo: Hpo, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("network", "images", "folder"),
+    ("network", "dataset", "images", "split", "folder"),
     [
-        ("simclr-pets", None, "embeddings-simclr-pets"),
-        ("studies/simclr-pets/final/model.safetensors", None, "embeddings-simclr-pets"),
-        ("small:resnet18", "digits", "embeddings-small-resnet18-digits"),
-        ("simclr", "imagefolder:/data/photos/", "embeddings-simclr-photos"),
+        ("simclr-pets", None, None, None, "embeddings-simclr-pets"),
+        ("simclr-pets", None, None, "train", "embeddings-simclr-pets"),
+        ("simclr-pets", None, None, "test", "embeddings-simclr-pets-test"),
+        ("simclr-pets", None, "trip/holiday", None, "embeddings-simclr-pets-holiday"),
+        ("simclr-pets", "cifar10", None, "all", "embeddings-simclr-pets-cifar10-all"),
+        ("studies/simclr-pets/final/model.safetensors", None, None, None, "embeddings-simclr-pets"),
+        ("small:resnet18", "digits", None, None, "embeddings-small-resnet18-digits"),
+        ("simclr", "imagefolder:/data/photos/", None, None, "embeddings-simclr-photos"),
     ],
 )
-def test_the_usual_folder_says_what_is_in_it(network: str, images: str | None, folder: str) -> None:
-    assert _name(network, images) == folder
+def test_the_usual_folder_says_what_is_in_it(
+    network: str, dataset: str | None, images: str | None, split: EmbedSplit | None, folder: str
+) -> None:
+    assert _name(network, dataset, Path(images) if images else None, split) == folder
+
+
+def test_the_working_folder_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "holiday").mkdir()
+    monkeypatch.chdir(tmp_path / "holiday")
+
+    assert _name("simclr", None, Path(), None) == "embeddings-simclr-holiday"
 
 
 def test_every_command_of_the_docs_runs(hpo: Hpo, images: Path, tmp_path: Path) -> None:
