@@ -58,8 +58,8 @@ def embed(
         exif: Whether images are turned as their EXIF orientation says; None: as the model's were, of a backbone those
             in folders.
         skip_bad_images: Leave images out that cannot be read.
-        seed: Of a backbone: of its random values, and of the test share of a folder that has no test split, as in a
-            study of that seed. A study has its own.
+        seed: Of a backbone: of its random values. Also of the test share of a folder that has no test split, as in a
+            study of that seed; of a study's own dataset, the study's seed decides that.
         data_dir: Where datasets, weights, images and features lie; None: where a study had them, else this machine's.
         cache_bytes: What images and features may take there.
         location: Where studies are.
@@ -85,7 +85,11 @@ def embed(
     else:
         found = _found(str(model), location)
         data_dir = data_dir or _data_dir_of(str(model), location)
-        data = _data(dataset, exif or found.preprocessing.exif, seed) if dataset is not None else _own(found, exif)
+        own = found.spec.data
+        if dataset is None or _place(dataset) == _place(own.dataset):
+            data = dataclasses.replace(own, exif=exif or own.exif)
+        else:
+            data = _data(dataset, exif or found.preprocessing.exif, seed)
         parts = _parts(data, images, split, data_dir)
         embedder = final_embedder(found)
     machine = MachineConfig(data_dir=data_dir, cache_bytes=cache_bytes, threads=cpu_count())
@@ -111,10 +115,10 @@ def _data_dir_of(model: str, location: Location) -> str | None:
     return None
 
 
-def _own(found: "FinalModel", exif: Exif | None) -> DataConfig:
-    """Return the dataset of a study, which may have other images now than when it began."""
-    data = found.spec.data
-    return dataclasses.replace(data, exif=exif or data.exif, splits_sha256=None)
+def _place(dataset: str) -> str | Path:
+    """Return what is the same however a dataset is named."""
+    folder = dataset.partition(":")[2]
+    return Path(folder).expanduser().resolve() if folder else dataset
 
 
 def _data(dataset: str | None, exif: Exif | None, seed: int) -> DataConfig:

@@ -1,5 +1,6 @@
 """Which images are embedded: the splits of a dataset, or all images in a folder."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +33,34 @@ class Part:
 def of_dataset(data: DataConfig, split: EmbedSplit, data_dir: str | None) -> tuple[Part, ...]:
     """Return the splits of a dataset that are asked for; the test images are not opened for ``train``.
 
+    Images that are not those which a study recorded are taken as they are now, with a warning.
+
     Raises:
-        InputError: The dataset is unknown, missing, or not what a study recorded.
+        InputError: The dataset is unknown or missing.
     """
+    from trainables.data.datasets import ChangedImagesError
+
+    try:
+        return _splits(data, split, data_dir)
+    except ChangedImagesError:
+        logger.warning(
+            "%s: the images are not those that the study was started with, so its split may be another one: what is"
+            " called test here may have been trained on",
+            data.dataset,
+        )
+        as_it_is = dataclasses.replace(data, splits_sha256=None, train_sha256=None, test_sha256=None)
+        return _splits(as_it_is, split, data_dir)
+
+
+def _splits(data: DataConfig, split: EmbedSplit, data_dir: str | None) -> tuple[Part, ...]:
+    from trainables.data import splits
     from trainables.data.datasets import training_images
     from trainables.data.held_out import held_out_images
 
     training = training_images(data, data_dir)
+    if data.splits_sha256 is not None:
+        # All that studies of hpo 0.1.0 recorded of their images.
+        splits.split(training, data)
     parts = [Part("train", training)] if split != "test" else []
     if split != "train":
         parts.append(Part("test", held_out_images(data, data_dir, training)))

@@ -30,6 +30,10 @@ DIGITS_TEST_SEED = 0
 """`digits` has no test split: this fixed seed makes one, the same for all studies."""
 
 
+class ChangedImagesError(InputError):
+    """A dataset's images are not those that a study recorded."""
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """The images of one split, not yet decoded."""
@@ -125,13 +129,13 @@ def read_split(data: DataConfig, data_dir: str | None, *, train: bool, download:
     For `training_images` and the held-out test only; nothing else may call it.
 
     Raises:
-        InputError: It cannot be read, or downloaded where `download` allows that, or its images are not those that the
-            study recorded.
+        ChangedImagesError: Its images are not those that the study recorded.
+        InputError: It cannot be read, or downloaded where `download` allows that.
     """
     images = _whole_split(data, data_root(data_dir), train=train, download=download)
     split, recorded = ("train", data.train_sha256) if train else ("test", data.test_sha256)
     if recorded is not None and images.content_sha256 != recorded:
-        raise InputError(
+        raise ChangedImagesError(
             f"--dataset {data.dataset}: the images of the {split} split are not those that the study was started with"
             " (their names, labels or sizes in bytes differ); restore them, or start a study under another name."
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainables.config import DataConfig
-from trainables.data.datasets import LabelledImages, stratified_share
+from trainables.data.datasets import ChangedImagesError, LabelledImages, stratified_share
 from trainables.errors import InputError
 from trainables.predictions import pack
 
@@ -34,7 +34,8 @@ def split(images: LabelledImages, data: DataConfig) -> Splits:
     what a larger one keeps, and validation is the same for all.
 
     Raises:
-        InputError: A fraction is out of range, or the images are not those that the study recorded.
+        ChangedImagesError: The images are not those that the study recorded.
+        InputError: A fraction is out of range.
     """
     _check_fractions(data)
     validation = images.validation
@@ -44,7 +45,7 @@ def split(images: LabelledImages, data: DataConfig) -> Splits:
     kept = _keep(rest, images.labels, data.label_fraction, data.split_seeds.labels)
     fingerprint = _fingerprint(images, kept, validation)
     if data.splits_sha256 is not None and fingerprint != data.splits_sha256:
-        raise InputError(
+        raise ChangedImagesError(
             f"--dataset {data.dataset}: the files on this machine are not those that the study was started with;"
             " restore them, or start a study under another name."
         )

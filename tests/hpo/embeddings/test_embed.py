@@ -1,5 +1,6 @@
 """`hpo.embed`: of final models and backbones, datasets and folders, with what each row is of."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import hpo
 from hpo.api.options import Location
 from hpo.models.folder import read_model
 from hpo.paths import StudyPaths
+from trainables.data.datasets import training_images
+from trainables.data.splits import split
 from trainables.inference.predictor import load_predictor
 from trainables.networks.final import load_final
 
@@ -54,6 +57,53 @@ def test_the_test_images_are_there_only_when_they_are_named(own: StudyPaths) -> 
     assert everything.ids[16:] == test.ids
     np.testing.assert_array_equal(everything.array[16:], test.array)
     np.testing.assert_array_equal(everything.seen([17])[0], test.seen([1])[0])
+
+
+def test_a_studys_own_dataset_is_divided_as_the_study_did_however_it_is_named(own: StudyPaths, images: Path) -> None:
+    again = f"imagefolder:{images / 'china' / '..'}"
+
+    expected = hpo.embed(own.final, split="test", data_dir=data_dir(own))
+    named = hpo.embed(own.final, dataset=again, split="test", data_dir=data_dir(own))
+
+    assert named.ids == expected.ids
+
+
+def test_another_dataset_is_divided_by_the_seed(own: StudyPaths, images: Path, tmp_path: Path) -> None:
+    other = f"imagefolder:{shutil.copytree(images, tmp_path / 'other')}"
+
+    of_study, *by_seed = (
+        hpo.embed(model, dataset=other, split="test", seed=3, exif="turn", data_dir=str(tmp_path / "data")).ids
+        for model in (own.final, TINY)
+    )
+
+    assert [of_study] == by_seed
+
+
+@pytest.mark.parametrize("recorded", ["train_sha256", "splits_sha256"])
+def test_images_that_have_changed_since_the_study_are_embedded_with_a_warning(
+    own: StudyPaths, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, recorded: str
+) -> None:
+    folder = shutil.copytree(images, tmp_path / "photos")
+    final = shutil.copytree(own.final, tmp_path / "study" / "final")
+    data = dataclasses.replace(read_model(final).spec.data, dataset=f"imagefolder:{folder}")
+    found = training_images(data)
+    digest = {"train_sha256": found.content_sha256, "splits_sha256": split(found, data).fingerprint}[recorded]
+    config = (final / "config.toml").read_text(encoding="utf-8")
+    before = f'dataset = "imagefolder:{images}"'
+    assert config.count(before) == 1
+    (final / "config.toml").write_text(
+        config.replace(before, f'dataset = "{data.dataset}"\n{recorded} = "{digest}"'), encoding="utf-8"
+    )
+
+    same = hpo.embed(final, split="all", data_dir=str(tmp_path / "data"))
+    said_of_same = caplog.text
+    for index in range(5):
+        shutil.copy(folder / "china" / "0.png", folder / "china" / f"new{index}.png")
+    changed = hpo.embed(final, split="all", data_dir=str(tmp_path / "data"))
+
+    assert "not those that the study was started with" not in said_of_same
+    assert "not those that the study was started with, so its split may be another one" in caplog.text
+    assert len(changed) == len(same) + 5
 
 
 def test_a_folder_needs_no_labels_and_bad_images_are_left_out_when_asked(
