@@ -98,6 +98,10 @@ class Paper:
             precision=self.options.precision,
         )
 
+    def search_name(self, backbone: str) -> str:
+        """Return the name of the study that searches where the paper had a grid."""
+        return f"{self.study}-{backbone.replace('/', '-')}-{dataset_name(self.dataset)}-search"
+
     @property
     def data(self) -> DataOptions:
         """Which images, and how they are split."""
@@ -113,11 +117,12 @@ def plan_paper(
     Args:
         experiment: A packaged experiment's name or a TOML file; None: Jimenez & Hale (2023).
         backbones: Those that are run; none: all of the experiment.
-        weights: ``WEIGHTS`` for all backbones, or ``BACKBONE=WEIGHTS`` for one; what is not named has its default.
+        weights: ``WEIGHTS`` for all backbones, or ``BACKBONE=WEIGHTS`` for one; what is not named has its default. What
+            has a slash before its equals sign is a path.
         options: What is run of it, and how.
 
     Raises:
-        UsageError: The experiment cannot be used, or has no such backbone.
+        UsageError: The experiment cannot be used, has no such backbone, or a study's name is too long.
     """
     from hpo.paper.experiment import PAPER, SOUND, load
     from hpo.paper.runs.plan import plan
@@ -151,7 +156,22 @@ def plan_paper(
             p.backbone == backbone and p.freeze_mode != "none" for p in loaded.points()
         ):
             logger.info("%s: --weights none leaves nothing to freeze; transfer learning is left out", backbone)
-    return dataclasses.replace(paper, planned=tuple(planned))
+    paper = dataclasses.replace(paper, planned=tuple(planned))
+    _check_names(paper)
+    return paper
+
+
+def _check_names(paper: Paper) -> None:
+    """See that all studies can have the names that they will have."""
+    searches = [paper.search_name(one) for one in paper.backbones] if paper.trials else []
+    for name in (*(one.name for one in paper.planned), *searches):
+        try:
+            check_study_name(name)
+        except UsageError as error:
+            raise UsageError(
+                f"{error} Such names are --study, backbone, dataset and more; give a shorter --study, or rename the"
+                " dataset's folder."
+            ) from error
 
 
 def ablation(paper: Paper, seeds: int) -> "list[PlannedStudy]":
@@ -177,7 +197,8 @@ def _weights(backbones: Sequence[str], given: Sequence[str]) -> dict[str, str]:
         name, separator, own = one.partition("=")
         if separator and name in backbones:
             found[name] = own
-        elif separator:
+        # A file's path may hold an equals sign, too.
+        elif separator and "/" not in name:
             raise UsageError(
                 f"--weights {one}: {name} is no backbone of the experiment; they are {', '.join(backbones)}."
             )

@@ -181,7 +181,7 @@ def _searches(paper: Paper) -> list[_Ask]:
             grace_period=None,
             reduction_factor=None,
         )
-        name = f"{paper.study}-{backbone.replace('/', '-')}-{dataset_name(paper.dataset)}-search"
+        name = paper.search_name(backbone)
         asked.append(_Ask(name, paper.model(backbone), search, FINETUNE, 0, max(paper.trials, 1)))
     return asked
 
