@@ -19,7 +19,7 @@ from trainables.config import (
     TrialConfig,
 )
 from trainables.seeds import stream
-from trainables.trainable import FINETUNE
+from trainables.trainable import FINETUNE, reads_test
 
 SCHEMA_VERSION = 2
 """Version of the specifications in ledgers; hpo/ledger/migrations.py reads the earlier ones."""
@@ -151,10 +151,15 @@ def trials_of(search: SearchConfig, trainable: str, asked: int | None) -> int:
     """Return the number of trials that a study is to reach: what was asked for, else the size of its grid.
 
     Raises:
-        UsageError: Nothing was asked for and it is no grid, or its grid has fewer.
+        UsageError: Its grid has fewer; or it is no grid, and nothing was asked for or its trials read held-out test.
         search_spaces.SpaceError: Its space is no grid.
     """
     if search.sampler != "grid":
+        if reads_test(trainable):
+            raise UsageError(
+                f"--trainable {trainable}: its trials read held-out test, so that no sampler may choose by them; say"
+                " --sampler grid."
+            )
         if asked is None:
             raise UsageError(
                 "--trials is missing: how many trials the study is to reach; a grid alone has its own size."

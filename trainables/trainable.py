@@ -59,6 +59,11 @@ def freezes(name: str) -> bool:
     return name in (FINETUNE, PUBLISHED)
 
 
+def reads_test(name: str) -> bool:
+    """Return whether trials of a trainable read held-out test, so that nothing may choose configurations by them."""
+    return name == PUBLISHED
+
+
 def is_own(name: str) -> bool:
     """Return whether a trainable is a user's own."""
     return name not in BUILT_IN
