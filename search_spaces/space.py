@@ -43,7 +43,11 @@ class SearchSpace:
     @property
     def freeze_modes(self) -> frozenset[ParamValue]:
         """Those that can be drawn; empty where it is no parameter."""
-        return frozenset(_values(self.parameters.get("freeze_mode", ())) or ())
+        return self.values("freeze_mode")
+
+    def values(self, name: str) -> frozenset[ParamValue]:
+        """Return what a parameter can be; empty where it is a range, or there is none of that name."""
+        return frozenset(_values(self.parameters.get(name, ())) or ())
 
     @property
     def max_epochs(self) -> int:

@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+import search_spaces
 from hpo.errors import HpoError, UsageError
 from hpo.ledger.ledger import Ledger
 from hpo.machines.checkpoints import CheckpointPlace, take_probes, try_place, write_probe
@@ -28,6 +29,7 @@ from hpo.paths import StudyPaths
 from hpo.spec import RunOptions, StudySpec, trial_config
 from trainables import trainable
 from trainables.config import FREEZE_MODES, FreezeMode, MemoryNeed, TrialConfig
+from trainables.published.protocol import Protocol
 from trainables.steps import Step, step_of
 from trainables.trainable import freezes
 
@@ -283,10 +285,18 @@ def _fill_this_node(spec: StudySpec, configs: tuple[TrialConfig, ...], options: 
 
     verify(spec, options)
     data = trial.open_training_data(configs[0])
-    for config in configs:
+    for config in configs if _reads_features(spec) else ():
         if feature_store.applies(config):
             feature_store.with_features(epoch.new_learner(config, len(data.classes)), data.examples)
     return f"ready, {len(data.examples.labels)} training images"
+
+
+def _reads_features(spec: StudySpec) -> bool:
+    """Return whether a study's trials may look for features: those of a protocol in training mode never do."""
+    if spec.trainable != trainable.PUBLISHED:
+        return True
+    space = search_spaces.from_dict(spec.search.space, "the search space", trainable=spec.trainable)
+    return not all(Protocol.parse(str(one)).training_mode for one in space.values("protocol"))
 
 
 def _cause(error: BaseException) -> str:
