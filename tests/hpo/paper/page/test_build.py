@@ -145,7 +145,8 @@ def test_a_whole_page_says_what_was_found(whole: Path) -> None:
     assert "better than the best of the paper's grid: simclr" in text.lower()
     assert "vgg 0.85 and 0.88" in text
     assert "the paper's text gives the accuracy alone" in text.lower()
-    assert "quoted by later papers (second hand)" in text
+    assert "Chen et al. (2020), A Simple Framework for Contrastive Learning of Visual Representations" in text
+    assert "as later papers quote it; original not checked (second hand)" in text
     assert "with one seed" not in text
 
 
