@@ -29,6 +29,8 @@ class Cell:
     """The epoch whose network was judged, from 1 to the point's epochs."""
     gpu_seconds: float
     """What the point's epochs took on their device; points that differ in epochs alone share a run, and its seconds."""
+    diverged: bool = False
+    """Whether the loss was no number before the point's epochs were over, and training ended there."""
 
     @property
     def right(self) -> np.ndarray:

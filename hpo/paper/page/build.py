@@ -12,7 +12,7 @@ from hpo.paper.page.against import contest_drawing, contests
 from hpo.paper.page.bars import chart
 from hpo.paper.page.forests import ablation_drawing, forest
 from hpo.paper.page.wording import protocol_words
-from hpo.paper.verdicts import VERDICTS, Comparison, Judgement, Verdict, judge
+from hpo.paper.verdicts import VERDICTS, Comparison, Judgement, Verdict, described, judge
 from hpo.report.facts import Tile
 from hpo.report.page import Section, write
 from hpo.views.summary import duration
@@ -244,6 +244,12 @@ def _open(experiment: Experiment, cells: Sequence[Cell], measured: Measured, con
         said.append(
             "What holds for these epochs need not hold for the published ones: a learning rate that is too small for 2"
             " epochs may be right for 50."
+        )
+    diverged = list(dict.fromkeys(described(cell.point) for cell in cells if cell.diverged))
+    if diverged:
+        said.append(
+            f"The loss was no number in some runs, which ended there and count as they were judged then:"
+            f" {'; '.join(diverged)}."
         )
     if len({cell.seed for cell in cells}) == 1:
         said.append("How much accuracies vary by the seed is not known; give several seeds.")

@@ -231,6 +231,7 @@ def cells(measured: Sequence[Cell]) -> Table:
             "test_right": int(cell.right.sum()),
             "test_images": len(cell.labels),
             "device_seconds": cell.gpu_seconds,
+            "diverged": cell.diverged,
         }
         for cell in measured
     ]

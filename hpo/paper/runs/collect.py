@@ -39,13 +39,16 @@ def cells(planned: Sequence[PlannedStudy], ledgers: Mapping[str, Ledger]) -> lis
 def _of_run(study: PlannedStudy, run: Run, record: TrialRecord) -> list[Cell]:
     found = []
     for point in run.points:
-        if len(record.curve) < point.epochs:
+        curve = record.curve[: point.epochs]
+        is_short = len(curve) < point.epochs
+        diverged = is_short and bool(curve) and not curve[-1].is_finite and record.state != "RUNNING"
+        # Earlier studies did not read test where a run diverged.
+        if is_short and not (diverged and _EPOCH in curve[-1].extra):
             if record.state in ("PRUNED", "FAIL"):
                 logger.warning(
                     "study %s: trial %d has no epoch %d (%s)", study.name, record.number, point.epochs, record.error
                 )
             continue
-        curve = record.curve[: point.epochs]
         extra = curve[-1].extra
         epoch = int(extra[_EPOCH])
         found.append(
@@ -58,6 +61,7 @@ def _of_run(study: PlannedStudy, run: Run, record: TrialRecord) -> list[Cell]:
                 val_accuracy=curve[epoch - 1].val_accuracy,
                 epoch=epoch,
                 gpu_seconds=_seconds(curve),
+                diverged=diverged,
             )
         )
     return found

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hpo.api.paper_running import _after, write_paper
 from hpo.errors import HpoError
 from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
-from hpo.paper.runs.collect import outcome
+from hpo.paper.runs.collect import cells, outcome
 from hpo.paper.runs.plan import PlannedStudy
 from hpo.spec import RunOptions
 from tests.makers import epoch, report, study_spec
@@ -135,3 +136,21 @@ def test_searches_have_what_the_grids_left_of_the_time(caplog: pytest.LogCapture
     assert _after(MachineOptions(timeout_s=60.0), 45.0, "hpo paper") == MachineOptions(timeout_s=15.0)
     assert _after(MachineOptions(timeout_s=60.0), 60.0, "hpo paper") is None
     assert "with: hpo paper" in caplog.text
+
+
+def test_a_run_that_diverged_counts_as_it_was_judged(location: Location) -> None:
+    (study, _) = planned(location, scale=3.0).planned
+    ledger = measured(location, study)
+    assert cells([study], {study.name: ledger}) == []
+
+    diverged = ledgers.create(location.url, "diverged", ledger.spec, RunOptions(trials=2), {"classes": ["a", "b"]})
+    extra = {TEST_PREDICTIONS: pack(1 - LABELS), "test_labels": pack(LABELS), "test_epoch": 2.0}
+    for _ in study.runs:
+        trial = diverged.ask().number
+        report(diverged, trial, epoch(1))
+        report(diverged, trial, epoch(2, val_loss=math.nan, extra=extra))
+        diverged.finish(trial, "PRUNED")
+
+    found = cells([study], {study.name: diverged})
+
+    assert [(cell.point.epochs, cell.accuracy, cell.epoch, cell.diverged) for cell in found] == [(3, 0.0, 2, True)] * 2
