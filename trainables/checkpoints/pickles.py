@@ -15,6 +15,8 @@ from typing import IO, Any
 
 _MOST_OPCODES = 2**22
 """A checkpoint has thousands. Each takes at most some hundred bytes of memory, and a microsecond or two."""
+_MOST_NAME = 1000
+"""Characters of a global's name. A text that is remembered can be named again and again, by five bytes each time."""
 _MOST_MEMO = 2**32
 """No index of the binary opcodes is larger."""
 
@@ -153,7 +155,14 @@ def _built(target: Any, state: Any) -> Any:
 
 
 def _named(argument: str) -> Global:
-    return Global(argument.replace(" ", ".", 1))
+    return _global(*argument.split(" ", 1))
+
+
+def _global(*parts: object) -> Global:
+    texts = [part for part in parts if isinstance(part, str)]
+    if sum(map(len, texts)) > _MOST_NAME:
+        raise ValueError(f"it names something by more than {_MOST_NAME} characters")
+    return Global(".".join(texts))
 
 
 def _last(*operands: Any) -> Any:
@@ -183,7 +192,7 @@ _RESULTS: dict[str, Callable[..., object]] = {
     "SETITEM": lambda target, key, value: _filled(target, [key, value]),
     "SETITEMS": _filled,
     "GLOBAL": _named,
-    "STACK_GLOBAL": lambda *parts: Global(".".join(part for part in parts if isinstance(part, str))),
+    "STACK_GLOBAL": _global,
     "EXT1": lambda code: Global(f"extension {code}"),
     "EXT2": lambda code: Global(f"extension {code}"),
     "EXT4": lambda code: Global(f"extension {code}"),

@@ -249,6 +249,7 @@ HOSTILE: dict[str, bytes] = {
     + b"s\x86b.",
     "instance": b"(" + dumped("touch exploded") + b"ios\nsystem\n.",
     "object": b"(cos\nsystem\n" + dumped("touch exploded") + b"o.",
+    "long names": b"\x80\x04" + dumped("x" * 100_000) + b"q\x00" + b"h\x00h\x00\x93" * 500 + b".",
     "extension registry": b"\x80\x02\x82\xf0" + dumped("touch exploded") + b"\x85R.",
     "memo index": b"\x80\x02)r\xff\xff\xff\xff.",
     "memo index as text": b")p99999999999999999999\n.",
