@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 
@@ -96,7 +97,7 @@ def pretrain(
     yield from progress.epochs
     for number in range(len(progress.epochs) + 1, config.epochs + 1):
         epoch = _run_epoch(learner, data, number)
-        _warn_of_collapse(config, [*progress.epochs, epoch])
+        _warn_of_collapse(config, [*progress.epochs, epoch], len(data.splits.train) // config.batch_size)
         progress.epochs.append(epoch)
         if save is not None and is_first and epoch.is_finite:
             save(checkpoint.dump(learner, progress))
@@ -251,13 +252,25 @@ def _on_device(learner: Learner, pixels: np.ndarray) -> Tensor:
     return images.to(learner.compute.device, non_blocking=True)
 
 
-def _warn_of_collapse(config: PretrainConfig, epochs: list[PretrainEpoch]) -> None:
-    """Say once that all images have become one point; before the learning rate has risen they often still are."""
-    collapsed = [one for one in epochs if one.epoch > config.warmup_epochs and one.uniformity > _ONE_POINT]
+def _warn_of_collapse(config: PretrainConfig, epochs: list[PretrainEpoch], steps: int) -> None:
+    """Say once that images cannot be told apart any more; before the learning rate has risen they often cannot yet.
+
+    Where the encoder gives all images nearly the same features, the batch norm that ends the projection head spreads
+    what is left, noise, over the sphere: not uniformity tells it then but views that find each other by chance alone.
+    """
+    chance = 1 / (2 * config.batch_size - 1)
+    by_chance = chance + math.sqrt(chance * (1 - chance) / (2 * config.batch_size * steps))
+    collapsed = [
+        one
+        for one in epochs
+        if one.epoch > config.warmup_epochs and (one.uniformity > _ONE_POINT or one.top1 <= by_chance)
+    ]
     if [one.epoch for one in collapsed] == [epochs[-1].epoch]:
         logger.warning(
-            "the embeddings have collapsed in epoch %d: nearly all images are one point (uniformity %.2f); stop it,"
-            " and take a lower --learning-rate, more --warmup-epochs or another --temperature",
+            "the embeddings have collapsed in epoch %d: images cannot be told apart (uniformity %.2f; top-1 %.4f, by"
+            " chance %.4f); stop it, and take a lower --learning-rate, more --warmup-epochs or another --temperature",
             epochs[-1].epoch,
             epochs[-1].uniformity,
+            epochs[-1].top1,
+            chance,
         )
