@@ -73,6 +73,7 @@ def _run(config: PretrainConfig, machine: PretrainMachine, files: PretrainFiles,
     # torch takes seconds to be imported.
     from trainables.contrastive.together import ProcessEnded, pretrain_together
     from trainables.training.checkpoint import CheckpointError
+    from trainables.training.device import is_out_of_memory
 
     resume_from = files.checkpoint.read_bytes() if files.checkpoint.exists() else None
     last, shown = None, PretrainLine(screen, config.epochs)
@@ -104,6 +105,15 @@ def _run(config: PretrainConfig, machine: PretrainMachine, files: PretrainFiles,
         raise UsageError(
             f"{files.checkpoint} cannot be continued: {error}. Give those options, or another --output, or remove that"
             " file to begin anew."
+        ) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        own = config.batch_size // machine.processes
+        at_a_time = machine.machine.micro_batch or own
+        raise HpoError(
+            f"there is not enough memory for {at_a_time} images at a time: give --micro-batch {max(2, at_a_time // 2)},"
+            " with which the loss is still that of the whole batch, or a smaller --image-size."
         ) from error
     except ProcessEnded as error:
         raise HpoError(f"{error}; the same command continues after the last epoch.") from error

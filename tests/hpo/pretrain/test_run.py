@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hpo.errors import HpoError, UsageError
 from hpo.pretrain.files import files_of, metadata, owned
@@ -86,3 +87,17 @@ def test_where_no_encoder_can_be_is_said_before_anything_is_done(tmp_path: Path,
 
     with pytest.raises(UsageError, match=words):
         files_of(tmp_path / name)
+
+
+def test_too_little_memory_names_the_option_that_helps(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("trainables.contrastive.pretraining.train_step", full)
+
+    with pytest.raises(HpoError, match="for 10 images at a time: give --micro-batch 5, with which the loss is still"):
+        run(folder, tmp_path / "x.safetensors")
+
+    assert not list(tmp_path.iterdir())
