@@ -19,11 +19,19 @@ def imported(spec: str) -> Any:
     # Last, so that no folder there stands in for a package.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
+    _check_module(module)
     return getattr(importlib.import_module(module), function)
 
 
 def code_sha256(spec: str) -> str | None:
     """Return the digest of the file that an importable function is in; None: it is in none, as one of C."""
-    module = importlib.util.find_spec(spec.partition(":")[0])
+    name = spec.partition(":")[0]
+    _check_module(name)
+    module = importlib.util.find_spec(name)
     source = Path(module.origin) if module is not None and module.origin is not None else None
     return hashlib.sha256(source.read_bytes()).hexdigest() if source is not None and source.is_file() else None
+
+
+def _check_module(module: str) -> None:
+    if module == "__main__":
+        raise ImportError("put it into a file of its own: the processes that train import it by its name")

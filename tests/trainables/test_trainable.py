@@ -50,6 +50,7 @@ def test_a_built_in_trainable_is_there_and_has_no_digest(name: str) -> None:
     [
         ("finetun", "did you mean finetune?"),
         ("no_such_module:train", "cannot be imported (ModuleNotFoundError"),
+        ("__main__:train", "put it into a file of its own"),
         (f"{HERE}:nothing", "cannot be imported (AttributeError"),
         (f"{HERE}:HERE", "cannot be called"),
         (f"{HERE}:without_save", "cannot be called"),
