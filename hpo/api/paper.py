@@ -117,8 +117,8 @@ def plan_paper(
     Args:
         experiment: A packaged experiment's name or a TOML file; None: Jimenez & Hale (2023).
         backbones: Those that are run; none: all of the experiment.
-        weights: ``WEIGHTS`` for all backbones, or ``BACKBONE=WEIGHTS`` for one; what is not named has its default. What
-            has a slash before its equals sign is a path.
+        weights: ``WEIGHTS`` for all backbones, or ``BACKBONE=WEIGHTS`` for one; what is not named has that of the
+            experiment, else its default. What has a slash before its equals sign is a path.
         options: What is run of it, and how.
 
     Raises:
@@ -135,9 +135,11 @@ def plan_paper(
     elif backbones:
         loaded = loaded.only(backbones)
     check_study_name(options.study or loaded.name)
-    given = _weights(loaded.backbones, weights)
+    given = _weights(loaded, weights)
     paper = Paper(loaded, options, given, ())
     if options.ablate is not None:
+        if loaded.protocol == SOUND:
+            raise UsageError(f"--ablate {options.ablate}: {loaded.name} has no deviation that could be taken back.")
         planned = ablation(paper, options.seeds)
         if not planned:
             raise UsageError(f"--ablate {options.ablate}: {loaded.name} has no figure that varies its freeze mode.")
@@ -176,32 +178,36 @@ def _check_names(paper: Paper) -> None:
 
 def ablation(paper: Paper, seeds: int) -> "list[PlannedStudy]":
     """Return the studies that take back each of the published deviations alone, at a backbone's main configurations."""
-    from hpo.paper.runs.plan import ablated, main_points, plan
+    from hpo.paper.runs.plan import ablated, is_told_apart, main_points, plan
 
     points = [point for one in paper.experiment.chosen or () for point in main_points(paper.experiment, one)]
-    return plan(
-        paper.experiment,
-        ablated(paper.experiment),
-        study=f"{paper.study}-ablation",
-        dataset=dataset_name(paper.dataset),
-        seeds=seeds,
-        weights=paper.weights,
-        points=points,
-    )
+    return [
+        study
+        for protocol in ablated(paper.experiment)
+        for study in plan(
+            paper.experiment,
+            [protocol],
+            study=f"{paper.study}-ablation",
+            dataset=dataset_name(paper.dataset),
+            seeds=seeds,
+            weights=paper.weights,
+            points=[point for point in points if is_told_apart(protocol, paper.experiment, point)],
+        )
+    ]
 
 
-def _weights(backbones: Sequence[str], given: Sequence[str]) -> dict[str, str]:
-    """Return each backbone's weights."""
-    found = dict.fromkeys(backbones, "default")
+def _weights(experiment: "Experiment", given: Sequence[str]) -> dict[str, str]:
+    """Return each backbone's weights: its own of the command line, else those of all there, else the paper's."""
+    backbones, own, of_all = experiment.backbones, {}, None
     for one in given:
-        name, separator, own = one.partition("=")
+        name, separator, weights = one.partition("=")
         if separator and name in backbones:
-            found[name] = own
+            own[name] = weights
         # A file's path may hold an equals sign, too.
         elif separator and "/" not in name:
             raise UsageError(
                 f"--weights {one}: {name} is no backbone of the experiment; they are {', '.join(backbones)}."
             )
         else:
-            found = {backbone: one if found[backbone] == "default" else found[backbone] for backbone in backbones}
-    return found
+            of_all = one
+    return {name: own.get(name) or of_all or experiment.weights.get(name, "default") for name in backbones}

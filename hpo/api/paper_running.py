@@ -59,9 +59,9 @@ def estimate(paper: Paper, machines: MachineOptions) -> "tuple[list[Cost], dict[
                 network, mode, batch, classes=classes, threads=cpu_count(), data_dir=machines.data_dir
             )
     devices = max(1, len(cards()))
-    longest = max(run.point.epochs for one in paper.planned for run in one.runs)
     most = {
-        one: study_hours(paper.trials, longest, images, speeds, one, devices) for one in paper.backbones if paper.trials
+        one.model.backbone: study_hours(paper.trials, _longest(one), images, speeds, one.model.backbone, devices)
+        for one in (_searches(paper) if paper.trials else [])
     }
     return costs(paper.planned, images, speeds, devices), most, ""
 
@@ -73,7 +73,7 @@ def run_paper(paper: Paper, *, machines: MachineOptions, location: Location, out
         paper: From `plan_paper`.
         machines: Where it runs, on how much, for how long.
         location: Where studies are.
-        out: The page's folder; None: ``reports/STUDY`` in the folder of studies.
+        out: The page's folder; None: ``reports/STUDY-DATASET`` in the folder of studies.
         command: The command that continues after an interruption.
 
     Raises:
@@ -90,10 +90,15 @@ def run_paper(paper: Paper, *, machines: MachineOptions, location: Location, out
         failures = ended.failures
         if paper.trials and ended.in_time and (left := _after(machines, time.monotonic() - begun, command)):
             failures += _together(_searches(paper), paper, left, location, command).failures
-        page = write_paper(paper, location, out, command)
-    for failure in failures[:-1]:
-        logger.error("error: %s", failure)
+        for failure in failures[:-1]:
+            logger.error("error: %s", failure)
+        try:
+            page = write_paper(paper, location, out, command)
+        except HpoError as error:
+            # Why nothing was measured says more than that nothing was.
+            raise failures[-1] if failures else error from None
     if failures:
+        logger.info("the page of what was measured: %s", page)
         raise failures[-1]
     return page
 
@@ -128,11 +133,14 @@ def write_paper(paper: Paper, location: Location, out: Path | None, command: str
         dataset=paper.dataset,
         n_classes=len(own[0].splits["classes"]),
         image_size=paper.options.image_size,
-        weights={one.spec.model.backbone: one.spec.model.weights_name or one.spec.model.weights for one in own},
-        machines=_machines([*own, *searched]),
+        weights={
+            one.spec.model.backbone: one.spec.model.weights_name or one.spec.model.weights
+            for one in comparable.values()
+        },
+        machines=_machines([*comparable.values()]),
         command=command,
     )
-    folder = out or location.studies / "reports" / paper.study
+    folder = out or location.studies / "reports" / f"{paper.study}-{dataset_name(paper.dataset)}"
     return write_page(paper.experiment, measured, found, folder, conditions)
 
 
@@ -279,6 +287,13 @@ def _is_comparable(ledger: "Ledger", search: "SearchConfig", known: "Mapping[str
     if differing:
         logger.warning("study %s is left out of the page: %s", ledger.name, "; ".join(differing))
     return not differing
+
+
+def _longest(study: _Ask) -> int:
+    """Return the epochs of the longest trial that a search may draw."""
+    import search_spaces
+
+    return search_spaces.from_dict(study.search.space, study.name).max_epochs
 
 
 def _machines(ledgers: "Sequence[Ledger]") -> tuple[str, ...]:

@@ -42,7 +42,8 @@ def paper(
         bool, typer.Option("--dry-run", help="Print the runs, their epochs and hours, and run nothing.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The page's folder.", show_default="reports/STUDY in the folder of studies")
+        Path | None,
+        typer.Option(help="The page's folder.", show_default="reports/STUDY-DATASET in the folder of studies"),
     ] = None,
 ) -> None:
     """Run a paper's experiments again, and write a page that sets the measured beside the published.

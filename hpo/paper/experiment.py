@@ -169,6 +169,8 @@ class Experiment(_Table):
     test_images: Annotated[int, Field(ge=1, strict=True)] | None = None
     """Images that the published accuracies are of, for their intervals; None: not known."""
     backbones: Annotated[tuple[Name, ...], Field(min_length=1)]
+    weights: dict[str, Name] = {}
+    """By backbone, those that the paper began with, where they are not the backbone's default."""
     protocol: Protocol = SOUND
     """The published one."""
     study_trials: Annotated[int, Field(ge=1, strict=True)] = 60
@@ -176,6 +178,8 @@ class Experiment(_Table):
     figures: Annotated[tuple[Figure, ...], Field(min_length=1)]
     conclusions: tuple[Conclusion, ...] = ()
     literature: tuple[Literature, ...] = ()
+    notes: tuple[Name, ...] = ()
+    """What is not known of how the paper measured."""
     scale: Annotated[float, Field(gt=0)] = 1.0
     """The published epochs are multiplied by this."""
     chosen: tuple[str, ...] | None = None
@@ -328,6 +332,9 @@ def _contradictions(experiment: Experiment) -> Iterator[str]:
     ):
         for twice in sorted({one for one in values if list(values).count(one) > 1}):
             yield f"{name}: {twice} stands there twice; each may once."
+    for backbone in experiment.weights:
+        if backbone not in experiment.backbones:
+            yield f"weights.{backbone}: no such backbone; there are {', '.join(experiment.backbones)}."
     for number, figure in enumerate(experiment.figures):
         for problem in _of_figure(figure, experiment):
             yield f"figures[{number}].{problem}"

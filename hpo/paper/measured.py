@@ -102,6 +102,8 @@ class Best:
     cells: Sequence[Cell]
     gpu_seconds: float
     """All runs of the grid, of one seed: the mean over seeds."""
+    n_points: int
+    """Configurations of the grid that were measured."""
 
 
 def best_of_grid(measured: Measured, backbone: str) -> Best | None:
@@ -116,4 +118,4 @@ def best_of_grid(measured: Measured, backbone: str) -> Best | None:
         seconds[run] = max(seconds.get(run, 0.0), cell.gpu_seconds)
     seeds = Counter(run for run, _ in seconds)
     total = sum(value / seeds[run] for (run, _), value in seconds.items())
-    return Best(point, grid[point], total)
+    return Best(point, grid[point], total, len(grid))

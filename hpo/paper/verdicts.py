@@ -95,6 +95,8 @@ def _compared(claim: Claim, experiment: Experiment, measured: Measured) -> list[
     backbones = claim.backbones or tuple(one for one in experiment.backbones if one in figure.published)
     found = []
     for backbone in backbones:
+        if backbone == claim.against and claim.first == claim.second:
+            continue
         other = claim.against or backbone
         first, second = figure.value(backbone, claim.first), figure.value(other, claim.second)
         # Accuracies of two decimals have differences of two.

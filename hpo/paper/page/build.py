@@ -78,7 +78,8 @@ def _answer(
     conditions: Conditions,
 ) -> Section:
     points, all_points = set(measured), set(experiment.model_copy(update={"chosen": None}).points())
-    seeds = {cell.seed for some in measured.values() for cell in some}
+    seeds = sorted({len(some) for some in measured.values()})
+    once = sum(len(some) == 1 for some in measured.values())
     counts, is_scaled = Counter(one.verdict for one in judgements), experiment.scale != 1
     images = {len(cell.labels) for cell in cells}
     said = []
@@ -92,21 +93,28 @@ def _answer(
         f"Networks were built and judged {protocol_words(main, experiment)} (see How it was run)"
         + (f", with {experiment.scale:g} times the published epochs." if experiment.scale != 1 else ".")
     )
-    if len(seeds) == 1:
+    if once:
         said.append(
-            "Each configuration was trained with one seed. Intervals and verdicts cover the choice of test images, and"
-            " not what another seed would have given."
+            f"{'Each configuration was' if once == len(measured) else f'{once} of {len(measured)} configurations were'}"
+            " trained with one seed. Their intervals, and verdicts on them, cover the choice of test images, and not"
+            " what another seed would have given."
         )
     tiles = [
         *(Tile(f"conclusions {name}", str(counts[name]), f"of {len(judgements)}") for name in VERDICTS),
         Tile(
             "configurations measured",
             str(len(points & all_points)),
-            f"of {len(all_points)}{' at this scale' * is_scaled}; {len(seeds)} seed{'s' * (len(seeds) != 1)}",
+            f"of {len(all_points)}{' at this scale' * is_scaled}; {_seeds(seeds)}",
         ),
         Tile("held-out test images", f"{max(images, default=0):,}", conditions.dataset),
     ]
     return Section("answer", "The answer", said, tiles=tiles)
+
+
+def _seeds(counts: Sequence[int]) -> str:
+    """Return how many seeds configurations have, in words."""
+    words = " to ".join(map(str, dict.fromkeys((min(counts, default=0), max(counts, default=0)))))
+    return f"{words} seed{'s' * (words != '1')}"
 
 
 def _conclusions(experiment: Experiment, judgements: Sequence[Judgement]) -> Section:
@@ -167,7 +175,7 @@ def _ablation(cells: Sequence[Cell]) -> list[Section]:
         return []
     said = [
         "The same configuration, with one switch of the protocol set otherwise, by the same seeds and on the same test"
-        " images."
+        " images. A fresh layer below the last one is part of the paper's head: with another head it is gone, too."
     ]
     drawings = [ablation_drawing(one) for one in found]
     return [Section("ablation", "What each switch costs", said, drawings=drawings, tables=[tables.ablation(found)])]
@@ -217,7 +225,7 @@ def _how(experiment: Experiment, cells: Sequence[Cell], shown: Sequence[Protocol
         ("weights", _weights(conditions)),
         ("device time", duration(total)),
         ("machines", "; ".join(conditions.machines) or "not known"),
-        *([("command", conditions.command)] if conditions.command else []),
+        *([("last command", conditions.command)] if conditions.command else []),
     ]
     return Section("how", "How it was run", facts=facts, tables=[tables.protocols(experiment, shown)])
 
@@ -251,9 +259,9 @@ def _open(experiment: Experiment, cells: Sequence[Cell], measured: Measured, con
             f"The loss was no number in some runs, which ended there and count as they were judged then:"
             f" {'; '.join(diverged)}."
         )
-    if len({cell.seed for cell in cells}) == 1:
-        said.append("How much accuracies vary by the seed is not known; give several seeds.")
-    said += [f"{one.title}: {one.note}" for one in experiment.figures if one.note]
+    if any(len(some) == 1 for some in measured.values()):
+        said.append("How much accuracies vary by the seed is not known where there is one; give several seeds.")
+    said += [*experiment.notes, *(f"{one.title}: {one.note}" for one in experiment.figures if one.note)]
     disagreeing = _disagreements(experiment)
     if disagreeing:
         said.append(

@@ -170,6 +170,7 @@ def studies(found: Sequence[Contest]) -> Table:
             "study_high": one.study_accuracy.high,
             "best": ", ".join(f"{name} {shown(value)}" for name, value in one.study.params.items()),
             "grid": one.grid_accuracy and one.grid_accuracy.value,
+            "grid_points": one.grid and one.grid.n_points,
             "grid_best": one.grid
             and ", ".join(f"{name} {shown(getattr(one.grid.point, name))}" for name in CELL if name != "backbone"),
             "gain_low": one.gain and one.gain[0],
@@ -186,6 +187,7 @@ def studies(found: Sequence[Contest]) -> Table:
         Column("trials", "trials", str),
         Column("study", "study", share),
         Column("grid", "best of the grid", share),
+        Column("grid_points", "configurations measured", str),
         Column("gain_low", "study \N{MINUS SIGN} grid, from", signed),
         Column("gain_high", "to", signed),
         Column("published", "best published", lambda value: f"{value:.2f}"),

@@ -46,7 +46,12 @@ def _of_run(study: PlannedStudy, run: Run, record: TrialRecord) -> list[Cell]:
         if is_short and not (diverged and _EPOCH in curve[-1].extra):
             if record.state in ("PRUNED", "FAIL"):
                 logger.warning(
-                    "study %s: trial %d has no epoch %d (%s)", study.name, record.number, point.epochs, record.error
+                    "study %s: trial %d has no epoch %d (%s); `hpo delete %s` lets the command run it again",
+                    study.name,
+                    record.number,
+                    point.epochs,
+                    record.error,
+                    study.name,
                 )
             continue
         extra = curve[-1].extra

@@ -130,6 +130,11 @@ def ablated(experiment: Experiment) -> list[Protocol]:
     return list(dict.fromkeys((published, *flips, SOUND)))
 
 
+def is_told_apart(protocol: Protocol, experiment: Experiment, point: Point) -> bool:
+    """Return whether a protocol may train a configuration otherwise than the published one."""
+    return point.freeze_mode != "none" or protocol.differs_in(experiment.protocol) != ("frozen_random_layer",)
+
+
 def main_points(experiment: Experiment, backbone: str) -> tuple[Point, ...]:
     """Return a backbone's configurations in the figures that set fine-tuning against transfer learning."""
     figures = [one for one in experiment.figures if one.varies == "freeze_mode"]

@@ -1,5 +1,7 @@
 """`plan_paper`: what is asked for is checked before anything runs."""
 
+from pathlib import Path
+
 import pytest
 
 from hpo.api.paper import Paper, PaperOptions, plan_paper
@@ -31,6 +33,8 @@ def test_every_study_of_a_plan_must_be_able_to_have_its_name() -> None:
         (["/runs/a=b.pt"], "/runs/a=b.pt", "/runs/a=b.pt"),
         (["./a=b.pt", "vit=none"], "./a=b.pt", "none"),
         (["none"], "none", "none"),
+        ([], "simclr-stl10", "default"),
+        (["simclr=default", "none"], "default", "none"),
     ],
 )
 def test_weights_are_of_one_backbone_or_of_all(given: list[str], simclr: str, vit: str) -> None:
@@ -42,3 +46,39 @@ def test_weights_are_of_one_backbone_or_of_all(given: list[str], simclr: str, vi
 def test_weights_of_another_backbone_are_refused() -> None:
     with pytest.raises(UsageError, match="simclr2 is no backbone of the experiment; they are simclr, resnet18"):
         plan_paper(None, weights=["simclr2=own.pt"], options=PaperOptions())
+
+
+def test_a_layer_that_trains_is_not_ablated_as_a_frozen_one() -> None:
+    frozen = {
+        (one.protocol.frozen_random_layer, one.protocol.head): {run.point.freeze_mode for run in one.runs}
+        for one in planned("x", ablate="simclr").planned
+    }
+
+    assert frozen[True, "paper"] == {"none", "backbone"}
+    assert frozen[False, "paper"] == {"backbone"}
+
+
+def test_a_paper_without_deviations_has_no_ablation(tmp_path: Path) -> None:
+    path = tmp_path / "sound.toml"
+    path.write_text(
+        """
+        name = "sound"
+        title = "T"
+        source = "S"
+        dataset = "digits"
+        backbones = ["resnet18"]
+
+        [[figures]]
+        id = "transfer"
+        title = "F"
+        kind = "bars"
+        varies = "freeze_mode"
+        levels = ["none", "backbone"]
+        fixed = { learning_rate = 0.01, batch_size = 64, epochs = 1 }
+        published = { resnet18 = [0.9, 0.8] }
+        """,
+        encoding="utf-8",
+    )
+
+    with pytest.raises(UsageError, match="sound has no deviation that could be taken back"):
+        plan_paper(str(path), options=PaperOptions(ablate="resnet18"))

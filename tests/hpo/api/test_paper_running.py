@@ -11,13 +11,14 @@ import pytest
 
 from hpo.api.options import Location, MachineOptions
 from hpo.api.paper import Paper, PaperOptions, plan_paper
-from hpo.api.paper_running import _after, write_paper
+from hpo.api.paper_running import _after, run_paper, write_paper
 from hpo.errors import HpoError
 from hpo.ledger import studies as ledgers
 from hpo.ledger.ledger import Ledger
 from hpo.paper.runs.collect import cells, outcome
 from hpo.paper.runs.plan import PlannedStudy
 from hpo.spec import RunOptions
+from hpo.studies.lifecycle import Ended
 from tests.makers import epoch, report, study_spec
 from trainables.predictions import TEST_PREDICTIONS, pack
 
@@ -154,3 +155,11 @@ def test_a_run_that_diverged_counts_as_it_was_judged(location: Location) -> None
     found = cells([study], {study.name: diverged})
 
     assert [(cell.point.epochs, cell.accuracy, cell.epoch, cell.diverged) for cell in found] == [(3, 0.0, 2, True)] * 2
+
+
+def test_why_nothing_was_measured_is_said(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = Ended([], [HpoError("the disk is full")])
+    monkeypatch.setattr("hpo.api.paper_running._together", lambda *_arguments: ended)
+
+    with pytest.raises(HpoError, match="the disk is full"):
+        run_paper(planned(location), machines=MachineOptions(), location=location, out=None, command="hpo paper")

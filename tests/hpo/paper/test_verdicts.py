@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo.paper.experiment import Experiment, Point, Protocol, load, parse
+from hpo.paper.experiment import Claim, Conclusion, Experiment, Point, Protocol, load, parse
 from hpo.paper.measured import best_of_grid, by_protocol
 from hpo.paper.verdicts import Judgement, judge
 from tests.hpo.paper.test_experiment import SMALL
@@ -198,3 +198,12 @@ def test_the_protocol_of_most_configurations_comes_first() -> None:
 
     assert [*by_protocol([*sound, *published])] == [PAPER.protocol, sound[0].protocol]
     assert [*by_protocol([*published[:3], *sound])] == [sound[0].protocol, PAPER.protocol]
+
+
+def test_a_backbone_is_not_compared_with_itself() -> None:
+    claim = Claim(text="t", figure="figure-5", first="none", second="none", against="simclr", above=0.0)
+    experiment = PAPER.model_copy(update={"conclusions": (Conclusion(id="c", text="c", tests=(claim,)),)})
+
+    (found,) = judge(experiment, {})
+
+    assert [one.backbone for one in found.comparisons] == [one for one in PAPER.backbones if one != "simclr"]

@@ -223,3 +223,15 @@ def test_chromium_shows_every_figure_in_both_sizes_and_schemes(whole: Path, lapt
         assert falling == rising[::-1]
         assert requests(driver, whole) == {"file"}
         assert driver.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_how_many_configurations_have_one_seed_is_said(tmp_path: Path) -> None:
+    points = PAPER.points()
+    made = cells(points, shifted(0)) + cells(points[:2], shifted(0), seeds=(1, 2))
+
+    page = words(write_page(PAPER, made, [], tmp_path, PETS))
+
+    assert f"of {len(points)}; 1 to 3 seeds" in page
+    assert f"{len(points) - 2} of {len(points)} configurations were trained with one seed." in page
+    assert "How much accuracies vary by the seed is not known where there is one" in page
+    assert PAPER.notes[0] in page
