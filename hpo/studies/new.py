@@ -82,7 +82,7 @@ def new_study(
         spec,
         splits.summary(images, divided),
         splits.listing(images, divided),
-        findings(data, found, images, divided, options),
+        findings(data, found, images, divided, options, weights=model.weights),
     )
 
 

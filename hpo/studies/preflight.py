@@ -1,4 +1,4 @@
-"""Look at every image of a dataset before a study exists, so that no trial finds what cannot be read."""
+"""Look at every image of a dataset before a study or pretraining begins, so that none finds what cannot be read."""
 
 import dataclasses
 import logging
@@ -9,7 +9,8 @@ import numpy as np
 
 from hpo.errors import UsageError
 from hpo.spec import RunOptions
-from trainables.config import DataConfig, Geometry
+from hpo.studies.seen import seen
+from trainables.config import DataConfig, Geometry, MachineConfig
 from trainables.data.datasets import LabelledImages, training_images
 from trainables.data.duplicates import copies
 from trainables.data.folders import ImageFolder
@@ -31,7 +32,13 @@ def identified(data: DataConfig, options: RunOptions) -> DataConfig:
 
 
 def readable(
-    data: DataConfig, geometry: Geometry, options: RunOptions, *, skip_bad: bool, dangling: Sequence[Path] = ()
+    data: DataConfig,
+    geometry: Geometry,
+    options: RunOptions | MachineConfig,
+    *,
+    skip_bad: bool,
+    dangling: Sequence[Path] = (),
+    with_test: bool = True,
 ) -> DataConfig:
     """Return `data` without the images that cannot be read, where there are any and `skip_bad` allows it.
 
@@ -43,13 +50,15 @@ def readable(
         options: Where decoded images lie.
         skip_bad: Whether images that cannot be read are left out.
         dangling: Links without a target, which are no images of any split, and as bad as images that cannot be read.
+        with_test: Whether the test split is looked at; a pretraining never opens it.
 
     Raises:
         UsageError: Images of either split cannot be read, and `skip_bad` is off; the message names them.
         InputError: The dataset cannot be used, or is not what its study recorded.
     """
     bad: dict[str, dict[str, str]] = {}
-    for split, images in zip(("train", "test"), _read(data, options), strict=True):
+    read = _read(data, options) if with_test else (training_images(data, options.data_dir),)
+    for split, images in zip(("train", "test"), read, strict=False):
         try:
             open_store(images, geometry, options.data_dir, options.cache_bytes)
         except BadImagesError as error:
@@ -66,7 +75,7 @@ def readable(
         for reason in reasons.values():
             logger.warning("left out of the %s split: %s", split, reason)
     data = _without(data, [f"{split}/{name}" for split, reasons in bad.items() for name in reasons])
-    return readable(data, geometry, options, skip_bad=False)
+    return readable(data, geometry, options, skip_bad=False, with_test=with_test)
 
 
 def _without(data: DataConfig, names: Sequence[str]) -> DataConfig:
@@ -74,7 +83,7 @@ def _without(data: DataConfig, names: Sequence[str]) -> DataConfig:
     return dataclasses.replace(data, skipped_images=tuple(sorted({*data.skipped_images, *names})))
 
 
-def deduplicated(data: DataConfig, options: RunOptions) -> DataConfig:
+def deduplicated(data: DataConfig, options: RunOptions | MachineConfig) -> DataConfig:
     """Return `data` without the copies among its training images: an image is kept in test, else in validation.
 
     The test split stays whole. Where validation is drawn from the training images, one of several copies stays there.
@@ -101,9 +110,17 @@ def deduplicated(data: DataConfig, options: RunOptions) -> DataConfig:
 
 
 def findings(
-    data: DataConfig, found: ImageFolder | None, images: LabelledImages, divided: Splits, options: RunOptions
+    data: DataConfig,
+    found: ImageFolder | None,
+    images: LabelledImages,
+    divided: Splits,
+    options: RunOptions,
+    *,
+    weights: str = "none",
 ) -> tuple[str, ...]:
     """Return, a line each, what was found: classes, images by split, what was left out, and copies across splits.
+
+    Another line says so where the encoder of a weights file has seen images that judge.
 
     Args:
         data: The dataset.
@@ -111,6 +128,7 @@ def findings(
         images: Its training split.
         divided: How that is divided.
         options: Where the dataset lies.
+        weights: The study's weights.
     """
     test = held_out_images(data, options.data_dir, images)
     origins = (
@@ -125,9 +143,12 @@ def findings(
     left_out = {**(found.left_out if found else {}), skipped: len(data.skipped_images)}
     if any(left_out.values()):
         lines.append(f"left out: {', '.join(f'{count} {what}' for what, count in left_out.items() if count)}")
+    validation, train = images.subset(divided.validation), images.subset(divided.train)
+    was_seen = seen(weights, data, validation, test, options.data_dir)
+    if was_seen is not None:
+        lines.append(was_seen)
     if images.paths is None or data.deduplicate:
         return tuple(lines)
-    validation, train = images.subset(divided.validation), images.subset(divided.train)
     _, also_tested, elsewhere = copies([test, validation, train])
     if also_tested or elsewhere:
         example = train.ids[elsewhere[0]] if elsewhere else validation.ids[also_tested[0]]
@@ -139,7 +160,7 @@ def findings(
     return tuple(lines)
 
 
-def _read(data: DataConfig, options: RunOptions) -> tuple[LabelledImages, LabelledImages]:
+def _read(data: DataConfig, options: RunOptions | MachineConfig) -> tuple[LabelledImages, LabelledImages]:
     """Return the training and the test split."""
     training = training_images(data, options.data_dir)
     return training, held_out_images(data, options.data_dir, training)
