@@ -64,6 +64,10 @@ def encoder_of(model: ModelConfig, data: DataConfig) -> ModelConfig:
         raise InputError(f"--weights {model.weights}: simclr-pretrain begins with random values; leave it out.")
     if data.augment != "none":
         raise InputError(f"--augment {data.augment}: simclr-pretrain makes views of its own; leave it out.")
+    if data.label_fraction != 1:
+        raise InputError(
+            f"--label-fraction {data.label_fraction:g}: labels train nothing in simclr-pretrain; leave it out."
+        )
     size = model.image_size or usual_size(data.dataset)
     plain = PAPER_BACKBONES.get(model.backbone)
     prefix = PREFIX if size <= SMALL_IMAGE else "torchvision:"

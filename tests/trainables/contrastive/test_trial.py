@@ -90,6 +90,7 @@ def test_a_backbone_is_the_encoder_of_hpo_pretrain(
         ({"backbone": "vit"}, {}, "--backbone vit: SimCLR pretrains torchvision's ResNets"),
         ({"backbone": "own.module:net"}, {}, "--backbone own.module:net: SimCLR pretrains"),
         ({"backbone": "resnet18", "weights": "a.pt"}, {}, "--weights a.pt: simclr-pretrain begins with random values"),
+        ({"backbone": "resnet18"}, {"label_fraction": 0.1}, "--label-fraction 0.1: labels train nothing"),
         ({"backbone": "resnet18"}, {"augment": "standard"}, "--augment standard: simclr-pretrain makes views"),
     ],
 )
