@@ -16,6 +16,13 @@ from trainables.training.checkpoint import CheckpointError
 
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 
+_DIGEST = "train_sha256"
+_WORDS = {
+    _DIGEST: "other images in the dataset (their names, labels or sizes in bytes differ)",
+    "skipped_images": "other images left out",
+}
+"""What is said of settings whose values say nothing to people."""
+
 
 @dataclasses.dataclass
 class Progress:
@@ -64,10 +71,15 @@ def restore(blob: bytes, learner: Learner) -> Progress:
 
 
 def differences(stored: dict[str, Any], config: PretrainConfig) -> list[str]:
-    """Return, in words, in which settings a stored configuration differs from `config`."""
+    """Return, in words, in which settings a stored configuration differs from `config`.
+
+    The images' digest is compared where one was stored: earlier versions stored none.
+    """
     before, now = _flat(stored), _flat(dataclasses.asdict(config))
+    if before.get(_DIGEST) is None:
+        before[_DIGEST] = now[_DIGEST]
     return [
-        f"{name} {before.get(name)} instead of {now.get(name)}"
+        _WORDS.get(name) or f"{name} {before.get(name)} instead of {now.get(name)}"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     ]

@@ -1,5 +1,6 @@
 """The life of a pretraining: its files, and what is said where it cannot go on."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hpo.errors import HpoError, UsageError
 from hpo.pretrain.files import files_of, metadata, owned
 from hpo.pretrain.run import Pretrained, run_pretraining
 from tests import pretraining as small
+from trainables.data.datasets import training_images
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,25 @@ def test_the_same_again_finds_it_done(made: Pretrained, folder: Path) -> None:
 def test_another_one_does_not_write_over_it(made: Pretrained, folder: Path) -> None:
     with pytest.raises(UsageError, match=r"is there already, pretrained with temperature 0\.5 instead of 0\.1"):
         run(folder, made.encoder, temperature=0.1)
+
+
+def test_nor_does_one_of_images_that_have_changed_since(tmp_path: Path) -> None:
+    folder = small.write_images(tmp_path / "images")
+    output, data = tmp_path / "e.safetensors", small.config(folder).data
+    known = dataclasses.replace(data, train_sha256=training_images(data).content_sha256)
+    run(folder, output, data=known)
+    (folder / "red" / "00.png").rename(folder / "red" / "first.png")
+
+    changed = dataclasses.replace(data, train_sha256=training_images(data).content_sha256)
+    with pytest.raises(UsageError, match="pretrained with other images in the dataset"):
+        run(folder, output, data=changed)
+
+
+def test_an_encoder_from_before_images_were_recorded_is_taken(made: Pretrained, folder: Path) -> None:
+    data = small.config(folder).data
+    known = dataclasses.replace(data, train_sha256=training_images(data).content_sha256)
+
+    assert run(folder, made.encoder, data=known).last == made.last
 
 
 def test_nor_over_a_file_that_is_none_of_ours(folder: Path, tmp_path: Path) -> None:
