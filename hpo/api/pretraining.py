@@ -1,5 +1,7 @@
 """Options of a pretraining, in groups like those of `hpo.api.options`, and what they mean together."""
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +16,7 @@ from trainables.contrastive.config import (
     Scaling,
     Stem,
     composed,
+    stored_geometry,
     usual_size,
 )
 from trainables.errors import InputError
@@ -26,8 +29,16 @@ if TYPE_CHECKING:
 class PretrainImages:
     """Which images, and how views of them are made."""
 
-    dataset: Annotated[str, Help("pets, fashion-mnist, cifar10, digits, or imagefolder:DIR.")] = "pets"
+    dataset: Annotated[
+        str,
+        Help(
+            "pets, fashion-mnist, cifar10, digits, or imagefolder:DIR with a folder for each of at least two classes,"
+            " which serve the division and the kNN accuracy alone."
+        ),
+    ] = "pets"
     val_fraction: Annotated[float, Help("Share of the training split that is kept aside for the kNN accuracy.")] = 0.25
+    deduplicate: Annotated[bool, Help("Train on no copy of an image that validates or tests.")] = False
+    skip_bad_images: Annotated[bool, Help("Leave images out that cannot be read.")] = False
     exif: Annotated[Exif | None, Help("Turn images as their EXIF orientation says; default for imagefolder: turn.")] = (
         None
     )
@@ -102,20 +113,35 @@ def pretrain(
         InputError: Something that was given cannot be used.
         HpoError: The pretraining failed.
     """
+    from hpo.interrupts import stoppable
+    from hpo.live.screen import Screen
+    from hpo.pretrain.files import files_of
     from hpo.pretrain.run import run_pretraining
 
-    config = config_of(arch, images, options, seed)
-    return run_pretraining(config, machine_of(machine), output or Path(_name(arch, config.data.dataset)), command)
+    with stoppable(command), Screen() as screen:
+        # Said before the imports, which take seconds.
+        screen.doing(f"looking at {images.dataset}")
+        config = config_of(arch, images, options, seed)
+        given = machine_of(machine, config)
+        file = output or Path(_name(arch, config.data.dataset))
+        files_of(file)
+        config = looked_up(config, given, skip_bad=images.skip_bad_images)
+    return run_pretraining(config, given, file, command)
 
 
 def config_of(arch: str, images: PretrainImages, options: PretrainOptions, seed: int) -> PretrainConfig:
     """Return what the options mean, defaults that depend on others included.
 
     Raises:
-        InputError: A value is out of its range.
+        InputError: A value is out of its range, or `arch` cannot be pretrained.
     """
     from hpo.spec import split_seeds
+    from trainables.contrastive.encoder import check_arch
 
+    check_arch(arch)
+    for name, value in {**vars(images), **vars(options)}.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"--{name.replace('_', '-')} must be a finite number, but is {value}.")
     for name, value, fits in (
         ("--min-crop", images.min_crop, 0 < images.min_crop <= 1),
         ("--temperature", options.temperature, options.temperature > 0),
@@ -130,6 +156,7 @@ def config_of(arch: str, images: PretrainImages, options: PretrainOptions, seed:
         DataConfig(
             dataset=_absolute(images.dataset),
             val_fraction=images.val_fraction,
+            deduplicate=images.deduplicate,
             exif=images.exif or ("turn" if is_folder else "ignore"),
             layouts="recognised",
             split_seeds=split_seeds(seed),
@@ -143,11 +170,42 @@ def config_of(arch: str, images: PretrainImages, options: PretrainOptions, seed:
     )
 
 
-def machine_of(options: PretrainMachineOptions) -> PretrainMachine:
-    """Return what this machine gives."""
-    from trainables.contrastive.together import threads_of, usual_processes
+def looked_up(config: PretrainConfig, machine: PretrainMachine, *, skip_bad: bool) -> PretrainConfig:
+    """Return `config` with the digest of its images, and without those that are left out, as in a study.
 
-    processes = options.processes or usual_processes()
+    Raises:
+        UsageError: Images cannot be read, and `skip_bad` is off; or there are no files to find copies among.
+        InputError: The dataset cannot be used, or has fewer images than a batch.
+    """
+    from hpo.studies.preflight import deduplicated, readable
+    from trainables.contrastive.pretraining import check_batch
+    from trainables.data.datasets import training_images
+    from trainables.data.splits import split
+
+    given = machine.machine
+    images = training_images(config.data, given.data_dir)
+    check_batch(config, machine.processes, len(split(images, config.data).train))
+    data = dataclasses.replace(config.data, train_sha256=images.content_sha256)
+    if data.deduplicate:
+        data = deduplicated(data, given)
+    data = readable(data, stored_geometry(config.image_size), given, skip_bad=skip_bad, with_test=False)
+    return dataclasses.replace(config, data=data)
+
+
+def machine_of(options: PretrainMachineOptions, config: PretrainConfig) -> PretrainMachine:
+    """Return what this machine gives a pretraining.
+
+    Raises:
+        InputError: It has not what is asked for, or so many processes cannot share a batch.
+    """
+    from trainables.contrastive.processes import check_share
+    from trainables.contrastive.together import check_processes, threads_of, usual_processes
+    from trainables.training.device import check_precision
+
+    check_precision(config.precision)
+    processes = options.processes or usual_processes(config.batch_size)
+    check_processes(processes)
+    check_share(config.batch_size, processes)
     return PretrainMachine(
         machine=MachineConfig(
             data_dir=options.data_dir,

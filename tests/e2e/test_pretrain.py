@@ -100,4 +100,4 @@ def test_what_cannot_be_used_is_one_line(folder: Path) -> None:
 
     assert (process.returncode, out) == (2, "")
     assert err.splitlines()[-1].startswith(f"error: --batch-size 100: imagefolder:{folder} has 24 images")
-    assert {path.name for path in folder.parent.iterdir()} == {"images", "data"}
+    assert {path.name for path in folder.parent.iterdir()} == {"images"}

@@ -1,5 +1,7 @@
 """What is pretrained: a ResNet without its classifier, below a projection head that is dropped afterwards."""
 
+import difflib
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,19 @@ class SimCLR(nn.Module):
         return projections
 
 
+def check_arch(arch: str) -> None:
+    """See that `arch` can be pretrained.
+
+    Raises:
+        InputError: It is none of torchvision's names of its ResNets; the message suggests the nearest.
+    """
+    known = resnets()
+    if arch not in known:
+        near = difflib.get_close_matches(arch, known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"--arch {arch}: {hint}SimCLR pretrains torchvision's ResNets: {', '.join(known)}.")
+
+
 def new_network(backbone: str, projection: int, seed: int, processes: Processes) -> SimCLR:
     """Build a network with random values, which `seed` alone decides, for `processes` that share each batch.
 
@@ -32,9 +47,7 @@ def new_network(backbone: str, projection: int, seed: int, processes: Processes)
     Raises:
         InputError: The backbone is none of torchvision's ResNets.
     """
-    plain = backbone.partition(":")[2]
-    if plain not in resnets():
-        raise InputError(f"--arch {plain}: SimCLR pretrains torchvision's ResNets: {', '.join(resnets())}.")
+    check_arch(backbone.partition(":")[2])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = get_model(architecture_of(backbone))

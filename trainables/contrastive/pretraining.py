@@ -24,7 +24,7 @@ from trainables.contrastive.config import (
 from trainables.contrastive.encoder import new_network
 from trainables.contrastive.knn import knn_accuracy
 from trainables.contrastive.optimizer import learning_rate, new_optimizer
-from trainables.contrastive.processes import ALONE, Processes
+from trainables.contrastive.processes import ALONE, Processes, check_share
 from trainables.contrastive.step import Learner, autocast, train_step
 from trainables.contrastive.views import Drawn, draw
 from trainables.data.datasets import training_images
@@ -84,7 +84,6 @@ def pretrain(
     """
     data = open_pretrain_data(config, machine)
     learner = new_learner(config, machine, processes)
-    check_batch(config, processes, len(data.splits.train))
     is_first = processes.rank == 0
     if resume_from is not None:
         progress = checkpoint.restore(resume_from, learner)
@@ -112,12 +111,15 @@ def open_pretrain_data(config: PretrainConfig, machine: PretrainMachine) -> Pret
     """Open the training split of the dataset at the size that views are cut from.
 
     Raises:
-        InputError: The dataset is missing or unreadable.
+        InputError: The dataset is missing or unreadable, or no step can be taken with it.
     """
     given = machine.machine
     images = training_images(config.data, given.data_dir)
+    splits = split(images, config.data)
+    # Before the images are decoded.
+    check_batch(config, machine.processes, len(splits.train))
     pixels = open_store(images, stored_geometry(config.image_size), given.data_dir, given.cache_bytes)
-    return PretrainData(pixels, torch.from_numpy(images.labels), split(images, config.data))
+    return PretrainData(pixels, torch.from_numpy(images.labels), splits)
 
 
 def new_learner(config: PretrainConfig, machine: PretrainMachine, processes: Processes = ALONE) -> Learner:
@@ -142,8 +144,8 @@ def new_learner(config: PretrainConfig, machine: PretrainMachine, processes: Pro
     )
 
 
-def check_batch(config: PretrainConfig, processes: Processes, images: int) -> None:
-    """See that a step can be taken.
+def check_batch(config: PretrainConfig, processes: int, images: int) -> None:
+    """See that a step can be taken, by so many processes with so many images.
 
     Raises:
         InputError: There are fewer images than in a batch, or a batch cannot be shared.
@@ -153,11 +155,7 @@ def check_batch(config: PretrainConfig, processes: Processes, images: int) -> No
             f"--batch-size {config.batch_size}: {config.data.dataset} has {images} images to pretrain on; give at most"
             " so many."
         )
-    if config.batch_size % processes.count or config.batch_size // processes.count < 2:
-        raise InputError(
-            f"--batch-size {config.batch_size}: it must be a multiple of the {processes.count} processes, and each"
-            " needs two images."
-        )
+    check_share(config.batch_size, processes)
 
 
 def drawn_views(config: PretrainConfig, epoch: int, step: int) -> tuple[Drawn, Drawn]:

@@ -12,8 +12,27 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.functional import batch_norm
 
+from trainables.errors import InputError
+
 _WAIT = datetime.timedelta(hours=2)
 """How long a process waits for another: the first of them measures the kNN accuracy alone."""
+
+
+def check_share(batch_size: int, count: int) -> None:
+    """See that `count` processes can share a batch.
+
+    Raises:
+        InputError: It is no multiple of them, or one would have a single image.
+    """
+    if not can_share(batch_size, count):
+        raise InputError(
+            f"--batch-size {batch_size}: it must be a multiple of the {count} processes, and each needs two images."
+        )
+
+
+def can_share(batch_size: int, count: int) -> bool:
+    """Return whether each of `count` processes can have as many images of a batch as the others, and at least two."""
+    return batch_size % count == 0 and batch_size // count >= 2
 
 
 @dataclass(frozen=True)

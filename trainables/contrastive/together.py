@@ -15,7 +15,7 @@ from joblib import cpu_count
 
 from trainables.contrastive.config import PretrainConfig, PretrainedEncoder, PretrainEpoch, PretrainMachine
 from trainables.contrastive.pretraining import pretrain
-from trainables.contrastive.processes import ALONE, joined
+from trainables.contrastive.processes import ALONE, can_share, joined
 from trainables.errors import InputError
 
 _PR_SET_PDEATHSIG = 1
@@ -68,9 +68,12 @@ def pretrain_together(
                 one.join()
 
 
-def usual_processes() -> int:
-    """Return how many processes pretrain where nothing else is asked for: one per card, one on the CPU."""
-    return max(1, torch.cuda.device_count())
+def usual_processes(batch_size: int) -> int:
+    """Return how many processes pretrain where nothing else is asked for: one on the CPU, else one per card.
+
+    Where so many cannot share a batch, it is the most that can: cards are left idle.
+    """
+    return next((count for count in range(torch.cuda.device_count(), 1, -1) if can_share(batch_size, count)), 1)
 
 
 def threads_of(processes: int) -> int:

@@ -51,18 +51,27 @@ def choose(precision: Precision, threads: int, model: nn.Module) -> Compute:
     Raises:
         InputError: ``fp16`` was asked for without a GPU.
     """
+    check_precision(precision)
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     if not torch.cuda.is_available():
-        if precision == "fp16":
-            raise InputError("--precision fp16 needs a GPU, and this machine has none; use auto, fp32 or bf16.")
         bfloat16 = precision == "bf16" or (precision == "auto" and _cpu_has_bfloat16() and not _has_depthwise(model))
         autocast = torch.bfloat16 if bfloat16 else None
         _keep_freed_memory()
         return Compute(torch.device("cpu"), autocast, f"cpu ({platform.machine()})")
     device = torch.device("cuda", torch.cuda.current_device())
     return Compute(device, _gpu_autocast(precision, device), torch.cuda.get_device_name(device))
+
+
+def check_precision(precision: Precision) -> None:
+    """See that this machine can compute in `precision`.
+
+    Raises:
+        InputError: ``fp16`` was asked for without a GPU.
+    """
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise InputError("--precision fp16 needs a GPU, and this machine has none; use auto, fp32 or bf16.")
 
 
 def step_back(nice: int) -> None:
