@@ -41,16 +41,33 @@ def pretrain(
     if as_json:
         print_json(made.summary)
     else:
-        sys.stdout.write(_words(made))
+        sys.stdout.write(_words(made, images, machine))
 
 
-def _words(made: "Pretrained") -> str:
+def _words(made: "Pretrained", images: PretrainImages, machine: PretrainMachineOptions) -> str:
     path = os.path.relpath(made.encoder)
     shown = path if "/" in path or "." in path else f"./{path}"
-    study = ("--backbone", made.config.backbone, "--weights", shown, "--dataset", made.config.data.dataset)
+    network = ("--backbone", made.config.backbone, "--weights", shown)
+    study = (*network, *_same_images(made, images, machine))
     return (
         f"kNN accuracy on images kept aside: {made.last.knn_accuracy:.4f}, of the random network"
         f" {made.random_knn_accuracy:.4f}\n"
         f"encoder: {path}\n"
         f"use it: {shlex.join(['hpo', 'run', *study, '--trials', '20'])}\n"
     )
+
+
+def _same_images(made: "Pretrained", images: PretrainImages, machine: PretrainMachineOptions) -> list[str]:
+    """Return the options by which a study divides the same images alike, so that it judges by none that were seen."""
+    words = ["--dataset", made.config.data.dataset]
+    if made.config.seed:
+        words += ["--seed", str(made.config.seed)]
+    if images.val_fraction != PretrainImages().val_fraction:
+        words += ["--val-fraction", str(images.val_fraction)]
+    if images.exif is not None:
+        words += ["--exif", images.exif]
+    if machine.data_dir is not None:
+        words += ["--data-dir", machine.data_dir]
+    words += ["--deduplicate"] if images.deduplicate else []
+    words += ["--skip-bad-images"] if images.skip_bad_images else []
+    return words
