@@ -47,12 +47,16 @@ def use(ledger: Ledger, best: TrialRecord | None) -> str:
     if best is None:
         return "no trial has ended with an epoch yet."
     if ledger.spec.trainable == SIMCLR_PRETRAIN:
-        return f"this pretrains an encoder with its best configuration: {pretrain_command(ledger.spec, best.params)}"
+        command = pretrain_command(ledger.spec, best.params, ledger.run_options.data_dir)
+        return f"this pretrains an encoder with its best configuration: {command}"
     return f"`hpo export {ledger.name}` gives its best configuration."
 
 
-def pretrain_command(spec: StudySpec, params: Mapping[str, Any]) -> str:
-    """Return the ``hpo pretrain`` of a configuration of a study of it: the same splits, another random start."""
+def pretrain_command(spec: StudySpec, params: Mapping[str, Any], data_dir: str | None) -> str:
+    """Return the ``hpo pretrain`` of a configuration of a study of it: the same splits, another random start.
+
+    `data_dir` is the folder that the study was run with.
+    """
     stem, _, arch = spec.model.backbone.partition(":")
     options: dict[str, object] = {
         "arch": arch,
@@ -69,6 +73,8 @@ def pretrain_command(spec: StudySpec, params: Mapping[str, Any]) -> str:
         options["exif"] = spec.data.exif
     if spec.model.precision != "auto":
         options["precision"] = spec.model.precision
+    if data_dir is not None:
+        options["data_dir"] = data_dir
     words = ["hpo", "pretrain"]
     for name, value in options.items():
         option = name.replace("_", "-")
@@ -77,4 +83,9 @@ def pretrain_command(spec: StudySpec, params: Mapping[str, Any]) -> str:
             words += [] if value else [f"--no-{option}"]
         else:
             words += [f"--{option}", str(value)]
+    if spec.data.deduplicate:
+        words.append("--deduplicate")
+    if spec.data.skipped_images:
+        # Copies may be all of them; that an image can be skipped does no harm then.
+        words.append("--skip-bad-images")
     return shlex.join(words)
