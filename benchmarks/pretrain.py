@@ -38,7 +38,7 @@ from trainables.data.image_store import open_store
 
 SIZE = 32
 FRACTIONS = (0.01, 0.05, 0.1, 1.0)
-FASHION_IMAGES = 3000
+FASHION_IMAGES = 2000
 VAL_FRACTION = 0.1
 Features = Callable[[np.ndarray], np.ndarray]
 
@@ -261,7 +261,7 @@ def fashion(data_dir: Path) -> str:
     """Write a subset of Fashion-MNIST that is not there yet, and return the dataset."""
     data = DataConfig(dataset="fashion-mnist")
     known, tested = (read(data, str(data_dir)) for read in (training_images, held_out_images))
-    return subset(data_dir.absolute(), "fashion-3000", known, tested, range(10), FASHION_IMAGES)
+    return subset(data_dir.absolute(), f"fashion-{FASHION_IMAGES}", known, tested, range(10), FASHION_IMAGES)
 
 
 if __name__ == "__main__":
