@@ -7,6 +7,7 @@ makes them image by image, of Lightly where it is installed (``pip install light
 """
 
 import argparse
+import dataclasses
 import importlib
 import importlib.util
 import sys
@@ -174,7 +175,8 @@ def peer() -> tuple[str, Callable[[Image.Image], Any], Callable[[Any, Any], Any]
 
 def speed(options: argparse.Namespace) -> None:
     """Print the share of views in a step, and images per second beside the other's."""
-    asked = config("digits", 0, options)
+    # All in float32: the other's loop has no autocast.
+    asked = dataclasses.replace(config("digits", 0, options), precision="fp32")
     data, learner = open_pretrain_data(asked, machine(options)), new_learner(asked, machine(options))
     batches = np.array_split(data.splits.train, len(data.splits.train) // options.batch)
     batches = [batch[: options.batch] for batch in batches if len(batch) >= options.batch]
