@@ -217,10 +217,16 @@ def speed(options: argparse.Namespace) -> None:
 
     inputs = [both_views(learner, one, drawn_views(asked, 1, step)) for step, one in enumerate(pixels)]
     table = {"views": views, "encoder's forward and backward": forward_and_backward, "our epoch": steps}
-    table[f"{name}'s epoch"] = peers_steps
+    table |= {f"{name}'s views": lambda: exhaust(loader), f"{name}'s epoch": peers_steps}
     for words, what in table.items():
         seconds = timed(what, options.rounds)
         sys.stdout.write(f"{words}: {len(shown) / seconds:.0f} images/s, {seconds:.2f} s\n")
+
+
+def exhaust(loader: DataLoader[Any]) -> None:
+    """Take all batches."""
+    for _ in loader:
+        pass
 
 
 def timed(what: Callable[[], None], rounds: int) -> float:
