@@ -261,3 +261,10 @@ def test_the_packaged_file_is_in_the_distribution() -> None:
     text = (files("hpo.paper") / f"{PAPER}.toml").read_text(encoding="utf-8")
 
     assert parse(text, PAPER) == paper()
+
+
+def test_the_example_of_the_documentation_has_the_papers_protocol() -> None:
+    example = load(str(Path(__file__).parents[3] / "docs" / "simclr-flaws.toml"))
+
+    assert example.protocol == load().protocol
+    assert {point.freeze_mode for point in example.points()} == {"none", "backbone"}
