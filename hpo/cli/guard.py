@@ -141,7 +141,7 @@ def _explained(error: Exception, aside: Aside) -> tuple[int, str]:
     if isinstance(error, BrokenPipeError) and _forget_unwritten():
         return 1, ""
     # The packages below raise their own kinds of ValueError for a user's mistake.
-    if type(error).__name__ in ("InputError", "SpaceError"):
+    if any(kind.__name__ in ("InputError", "SpaceError") for kind in type(error).__mro__):
         return 2, f"error: {error}"
     if isinstance(error, OSError) and not isinstance(error, ImportError):
         # A full disk, a folder that may not be written to: the system's own words name the file.

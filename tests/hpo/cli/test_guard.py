@@ -17,6 +17,7 @@ from hpo.cli.guard import Aside, guarded
 from hpo.errors import HpoError
 from hpo.machines.session import ray_session
 from search_spaces import SpaceError
+from trainables.data.datasets import ChangedImagesError
 
 ROOT = Path(__file__).parents[3]
 
@@ -38,6 +39,7 @@ def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (HpoError("no"), 1, "error: no"),
         (SpaceError("s.toml: no"), 2, "error: s.toml: no"),
+        (ChangedImagesError("other images"), 2, "error: other images"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), 1, "error: No space left on device: /x; make room"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "error: Permission denied: /x; change its perm"),
         (KeyboardInterrupt(), 130, "interrupted"),
