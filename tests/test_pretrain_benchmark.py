@@ -49,7 +49,7 @@ def test_the_table_has_each_kind_of_features_on_the_test_images(
 
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert table[0] == "| labels | SimCLR | random network | raw pixels |"
-    assert [line.split(" | ")[0] for line in table[1:]] == ["| 1%", "| 10%", "| 100%"]
+    assert [line.split(" | ")[0] for line in table[1:]] == ["| 1%", "| 5%", "| 10%", "| 100%"]
     assert all(line.split(" | ")[1] == line.split(" | ")[2] for line in table[1:])
     assert float(table[3].split(" | ")[3][:5]) > 0.9
     assert not config("digits", 0, options).views.flip

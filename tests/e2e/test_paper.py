@@ -92,7 +92,7 @@ def test_a_paper_that_was_stopped_is_continued_by_the_same_command(shell: Shell)
     out, _ = shell.hpo(*RUN)
 
     page = shell.folder / out.strip()
-    assert page == shell.folder / "studies" / "reports" / "tiny" / "report.html"
+    assert page == shell.folder / "studies" / "reports" / "tiny-digits" / "report.html"
     assert "A small paper" in page.read_text(encoding="utf-8")
     grid, search = f"tiny-{TINY}-digits", f"tiny-{TINY}-digits-search"
     trials = shell.trials(grid)
