@@ -178,7 +178,7 @@ def _check_names(paper: Paper) -> None:
 
 def ablation(paper: Paper, seeds: int) -> "list[PlannedStudy]":
     """Return the studies that take back each of the published deviations alone, at a backbone's main configurations."""
-    from hpo.paper.runs.plan import ablated, is_told_apart, main_points, plan
+    from hpo.paper.runs.plan import ablated, main_points, may_differ, plan
 
     points = [point for one in paper.experiment.chosen or () for point in main_points(paper.experiment, one)]
     return [
@@ -191,7 +191,7 @@ def ablation(paper: Paper, seeds: int) -> "list[PlannedStudy]":
             dataset=dataset_name(paper.dataset),
             seeds=seeds,
             weights=paper.weights,
-            points=[point for point in points if is_told_apart(protocol, paper.experiment, point)],
+            points=[point for point in points if may_differ(protocol, paper.experiment, point)],
         )
     ]
 

@@ -130,7 +130,7 @@ def ablated(experiment: Experiment) -> list[Protocol]:
     return list(dict.fromkeys((published, *flips, SOUND)))
 
 
-def is_told_apart(protocol: Protocol, experiment: Experiment, point: Point) -> bool:
+def may_differ(protocol: Protocol, experiment: Experiment, point: Point) -> bool:
     """Return whether a protocol may train a configuration otherwise than the published one."""
     return point.freeze_mode != "none" or protocol.differs_in(experiment.protocol) != ("frozen_random_layer",)
 

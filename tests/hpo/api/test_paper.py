@@ -6,6 +6,7 @@ import pytest
 
 from hpo.api.paper import Paper, PaperOptions, plan_paper
 from hpo.errors import UsageError
+from tests.hpo.paper.test_experiment import SMALL
 
 LONGEST = 120
 
@@ -59,26 +60,8 @@ def test_a_layer_that_trains_is_not_ablated_as_a_frozen_one() -> None:
 
 
 def test_a_paper_without_deviations_has_no_ablation(tmp_path: Path) -> None:
-    path = tmp_path / "sound.toml"
-    path.write_text(
-        """
-        name = "sound"
-        title = "T"
-        source = "S"
-        dataset = "digits"
-        backbones = ["resnet18"]
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL, encoding="utf-8")
 
-        [[figures]]
-        id = "transfer"
-        title = "F"
-        kind = "bars"
-        varies = "freeze_mode"
-        levels = ["none", "backbone"]
-        fixed = { learning_rate = 0.01, batch_size = 64, epochs = 1 }
-        published = { resnet18 = [0.9, 0.8] }
-        """,
-        encoding="utf-8",
-    )
-
-    with pytest.raises(UsageError, match="sound has no deviation that could be taken back"):
-        plan_paper(str(path), options=PaperOptions(ablate="resnet18"))
+    with pytest.raises(UsageError, match="small has no deviation that could be taken back"):
+        plan_paper(str(path), options=PaperOptions(ablate="a"))
