@@ -1,5 +1,6 @@
 """What a pickle of torch holds, seen in its records: dictionaries, modules, and tensors as parts of storages."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ _STORAGES = {
     )
 } | {"torch.storage.UntypedStorage": torch.uint8}
 _DTYPES = {str(dtype): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
-_MOST_PARTS, _LONGEST_NAME, _MOST_WRAPPERS = 100_000, 1000, 8
+_MOST_PARTS, _MOST_SHARED, _LONGEST_NAME, _MOST_WRAPPERS = 100_000, 16, 300, 8
 """Bounds for what a hostile file can nest."""
 SHOWN, _LONGEST_SHOWN = 6, 80
 """Keys in a message, and characters of each."""
@@ -148,19 +149,22 @@ def _is_module(record: Record) -> bool:
 
 def _module_state(module: Record) -> Iterator[tuple[str, object]]:
     """Yield what a module's `state_dict` would hold, in its order."""
-    todo, left = [("", module)], _MOST_PARTS
+    todo, left, times = [("", module)], _MOST_PARTS, Counter[int]()
     while todo:
         prefix, one = todo.pop()
         state = _attributes(one)
         own = _plain_entries(state.get("_parameters")) | _plain_entries(state.get("_buffers"))
         inner = _plain_entries(state.get("_modules"))
-        left -= 1 + len(own) + len(inner)
+        passing = _elements(state.get("_non_persistent_buffers_set"))
+        left -= 1 + len(own) + len(inner) + len(passing)
+        times[id(one)] += bool(own)
         # Parts may be shared, and hold themselves: a small file then states a tree without an end.
-        if left < 0 or any(len(prefix) + len(name) > _LONGEST_NAME for name in (*own, *inner)):
+        is_tree = left >= 0 and times[id(one)] <= _MOST_SHARED
+        if not is_tree or any(len(prefix) + len(name) > _LONGEST_NAME for name in (*own, *inner)):
             raise WeightsFileError("the file holds a module of more parts than a network has")
-        passing = set(_texts(state.get("_non_persistent_buffers_set")))
+        unsaved = {name for name in passing if isinstance(name, str)}
         yield from (
-            (f"{prefix}{name}", value) for name, value in own.items() if is_tensor(value) and name not in passing
+            (f"{prefix}{name}", value) for name, value in own.items() if is_tensor(value) and name not in unsaved
         )
         parts = [(f"{prefix}{name}.", part) for name, part in inner.items() if isinstance(part, Record)]
         todo += reversed(parts)
@@ -179,11 +183,10 @@ def _plain_entries(value: object) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _texts(value: object) -> Iterator[str]:
-    """The texts of a set, which is a list in one protocol and a call in another."""
+def _elements(value: object) -> list[object]:
+    """Return those of a set, which is a list in one protocol and a call in another."""
     listed = _listed(value) if isinstance(value, Record) else value
-    if isinstance(listed, list):
-        yield from (one for one in listed if isinstance(one, str))
+    return listed if isinstance(listed, list) else []
 
 
 def _listed(record: Record) -> list[object]:

@@ -215,11 +215,38 @@ SHARED_PARTS = (
     + b"."
 )
 
+
+def shared_module(first: bytes, levels: int, name: str, attribute: bytes = b"") -> bytes:
+    """A pickle of a module that holds one module twice, which holds another twice, and so on; `first` comes first."""
+    for _ in range(levels):
+        twice = b"}(" + b"".join(dumped(name + end) + b"h\x0b" for end in "ab") + b"u"
+        first += b"cm\nM\n)\x81}(" + dumped("_parameters") + b"}" + dumped("_modules") + twice + attribute + b"ubq\x0b0"
+    return first + b"h\x0b."
+
+
 # Each dictionary holds the one before it twice.
 SHARED_DICTIONARIES = (
     b"\x80\x04}\x94" + b"".join(b"}(" + dumped("a") + b"h\x00" + dumped("b") + b"h\x00uq\x00" for _ in range(60)) + b"."
 )
 TENSOR = tensor(0, (4,), (1,))[len(b"\x80\x02}" + dumped("weight")) : -2]
+# A module of 900 tensors, 64 times under long names.
+SHARED_TENSORS = shared_module(
+    b"\x80\x04"
+    + TENSOR
+    + b"q\x0a0cm\nM\n)\x81}("
+    + dumped("_parameters")
+    + b"}("
+    + b"".join(dumped(str(number)) + b"h\x0a" for number in range(900))
+    + b"u"
+    + dumped("_modules")
+    + b"}ubq\x0b0",
+    6,
+    "k" * 40,
+)
+# A list of 20,000 that each of 2 ** 60 modules has.
+SHARED_LIST = shared_module(
+    b"\x80\x04](" + b"N" * 20_000 + b"eq\x0a0}q\x0b0", 60, "a", dumped("_non_persistent_buffers_set") + b"h\x0a"
+)
 # A long key, in front of many state dicts.
 LONG_KEY = (
     b"\x80\x04}"
@@ -259,6 +286,8 @@ HOSTILE: dict[str, bytes] = {
     "nested calls": b"\x80\x04)" + b"2R" * 50_000 + b".",
     "nested ids": nested(b"Q", 50_000),
     "shared parts": SHARED_PARTS,
+    "shared tensors": SHARED_TENSORS,
+    "shared list": SHARED_LIST,
     "long text": b"\x80\x04\x8d" + struct.pack("<Q", 2**62) + b"x.",
     "long bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
     "long frame": b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b").",
