@@ -69,6 +69,8 @@ def _name(learner: Learner, pixels: Examples) -> str:
             sha256.update(f"{name} {type(module).__qualname__} {module.extra_repr()}".encode())
     frozen = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(moving)}
     sha256.update((learner.network.pretrained_sha256 or digest(frozen)).encode())
+    # What a user's own network does with its modules is in its code alone.
+    sha256.update((learner.config.model.code_sha256 or "").encode())
     return sha256.hexdigest()[:32]
 
 

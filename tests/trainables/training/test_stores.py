@@ -3,7 +3,9 @@
 import dataclasses
 import errno
 import gc
+import importlib
 import os
+import sys
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +32,7 @@ from trainables.networks import backbones
 from trainables.networks.backbones import Network, build
 from trainables.networks.freeze import moving
 from trainables.networks.frozen_part import split
+from trainables.networks.identity import resolve
 from trainables.training import feature_store, trial
 from trainables.training.epoch import new_learner
 from trainables.training.feature_store import applies, with_features
@@ -145,6 +148,35 @@ def test_trials_share_the_features_and_other_weights_have_others(tmp_path: Path)
 
     assert names[0] == names[1] != names[2] == names[3]
     assert len(list((tmp_path / "stores" / "features").glob("*.npy"))) == 2
+
+
+def test_other_code_of_the_same_modules_has_features_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import torch
+
+class Pooling(torch.nn.Module):
+    def forward(self, images):
+        return images.mean((2, 3)).repeat(1, 4)
+
+def network():
+    return Pooling()
+"""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    found = []
+    for pooled in ("mean", "amax"):
+        (tmp_path / "pooling.py").write_text(code.replace("mean", pooled), encoding="utf-8")
+        monkeypatch.delitem(sys.modules, "pooling", raising=False)
+        importlib.invalidate_caches()
+        asked = config(tmp_path)
+        model = resolve(dataclasses.replace(asked.model, backbone="pooling:network"), None)
+        asked = dataclasses.replace(asked, model=model)
+        data = trial.open_training_data(asked)
+        found.append(np.array(with_features(new_learner(asked, 10), data.examples)[1].inputs))
+
+    assert not np.allclose(*found)
 
 
 def test_features_are_found_again_by_a_process_that_is_warm_from_another_study(tmp_path: Path) -> None:
