@@ -4,7 +4,15 @@ import itertools
 from collections.abc import Mapping
 
 from trainables.checkpoints.layouts import Layout, recognise
-from trainables.checkpoints.torch_records import SHOWN, WeightsFileError, described, entries, is_tensor, shown
+from trainables.checkpoints.torch_records import (
+    SHOWN,
+    WeightsFileError,
+    described,
+    entries,
+    is_tensor,
+    shown,
+    stored_tensor,
+)
 
 StoredDict = Mapping[str, object]
 """Names with tensors that are not read yet."""
@@ -60,7 +68,7 @@ def choose(content: object, key: str | None, *, settled: bool) -> tuple[StoredDi
         raise WeightsFileError(f"the file holds no state dict (names with tensors); it holds {described(content)}")
     layouts = {keys: recognise(state) for keys, state in found.items()}
     meant = _meant(found, layouts, key, settled=settled)
-    _check_pooling(content, layouts[meant])
+    _check_first_layers(content, found[meant], layouts[meant])
     return found[meant], layouts[meant]
 
 
@@ -91,15 +99,27 @@ def _listed(found: Mapping[Keys, StoredDict]) -> str:
     return f"{', '.join(said)}{', ...' if len(found) > SHOWN else ''}"
 
 
-def _check_pooling(content: object, layout: Layout | None) -> None:
-    """See that a ResNet has its max-pooling, which no name tells.
+def _check_first_layers(content: object, state: StoredDict, layout: Layout | None) -> None:
+    """See that a ResNet has the first layers of torchvision's or of `trainables.networks.small_stem`'s.
+
+    Neither names nor shapes tell its max-pooling and the padding of its first convolution.
 
     Raises:
-        WeightsFileError: Lightning's hyper-parameters say that it has none.
+        WeightsFileError: It has others, as Lightning's hyper-parameters or the publisher's code say.
     """
     parameters = entries((entries(content) or {}).get("hyper_parameters")) or {}
-    if layout is not None and parameters.get("maxpool1") is False:
+    stem, pools = (parameters.get(name, True) is not False for name in ("first_conv", "maxpool1"))
+    if layout is not None and stem != pools:
+        lack = "without max-pooling" if stem else "with max-pooling behind a stem for small images"
         raise WeightsFileError(
-            "the file holds a ResNet without max-pooling (hyper_parameters: maxpool1 is False), as lightning-bolts"
-            " trains on CIFAR-10 and STL-10, and torchvision's have one"
+            f"the file holds a ResNet {lack} (hyper_parameters: first_conv, maxpool1), as lightning-bolts can train"
+            " them; torchvision's have a 7x7 convolution and max-pooling, small:NAME neither"
         )
+    if layout is not None and layout.name == "solo-learn":
+        name = f"{layout.encoder}conv1.weight"
+        first = stored_tensor(next((value for key, value in state.items() if key.endswith(name)), None))
+        if first is not None and first.size[2:] == (3, 3):
+            raise WeightsFileError(
+                "the file holds a ResNet as solo-learn trains it on CIFAR, whose first convolution pads by 2; that of"
+                " small:NAME by 1"
+            )

@@ -20,7 +20,7 @@ from trainables.networks.published import (
     named_geometry,
     scaled,
 )
-from trainables.networks.small_stem import PREFIX, resnets, small_name
+from trainables.networks.small_stem import PREFIX, is_small, resnets, small_name
 from trainables.networks.weights import layout_of
 from trainables.user_code import code_sha256, imported
 from trainables.vision import models
@@ -78,8 +78,9 @@ def resolve(
     elif own is None and is_file:
         same = before is not None and (before.weights_sha256, before.image_size) == (digest, config.image_size)
         kept = before.geometry if before is not None and same else None
-        # A module of one's own says itself what it takes.
-        own = None if kept is not None else _of_layout(layout if architecture else None, config)
+        # A module of one's own says itself what it takes; publishers' transforms are for ImageNet's stem.
+        is_theirs = bool(architecture) and not is_small(architecture)
+        own = None if kept is not None else _of_layout(layout if is_theirs else None, config)
     return dataclasses.replace(
         config,
         weights=found.name if found is not None and is_file else config.weights,

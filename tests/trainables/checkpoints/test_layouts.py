@@ -35,7 +35,7 @@ from trainables.checkpoints.layouts import GEOMETRIES, LAYOUTS, Layout, in_torch
 from trainables.checkpoints.torch_records import WeightsFileError
 from trainables.config import IMAGENET, ModelConfig
 from trainables.errors import InputError
-from trainables.networks import backbones
+from trainables.networks import backbones, small_stem
 from trainables.networks.identity import geometry_of, resolve
 from trainables.networks.published import GEOMETRY_KEY
 from trainables.networks.weights import file_and_key, fit, layout_of, load_file
@@ -353,12 +353,53 @@ def test_what_torchvision_cannot_express_is_refused_by_name(
     assert "does not fit the backbone" in str(caught.value)
 
 
-def test_a_network_without_max_pooling_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"maxpool1": False}, "a ResNet without max-pooling"),
+        ({"first_conv": False, "maxpool1": True}, "with max-pooling behind a stem for small images"),
+    ],
+)
+def test_first_layers_that_no_name_tells_are_refused_by_name(
+    tmp_path: Path, parameters: dict[str, bool], said: str
+) -> None:
     state = {f"encoder.{key}": value for key, value in stored(meta(lambda: get_model("resnet18"))).items()}
-    torch.save({"state_dict": state, "hyper_parameters": {"maxpool1": False}}, tmp_path / "stl10.ckpt")
+    torch.save({"state_dict": state, "hyper_parameters": parameters}, tmp_path / "stl10.ckpt")
 
-    with pytest.raises(InputError, match=r"a ResNet without max-pooling.*lightning-bolts"):
+    with pytest.raises(InputError, match=rf"{said}.*lightning-bolts"):
         load_file(tmp_path / "stl10.ckpt")
+
+
+def test_lightning_bolts_networks_for_small_images_are_those_of_small(tmp_path: Path) -> None:
+    original, network = (small_stem.get_model("resnet18-small").eval() for _ in range(2))
+    state = {f"encoder.{key}": value for key, value in original.state_dict().items() if not key.startswith("fc.")}
+    parameters = {"first_conv": False, "maxpool1": False, "dataset": "cifar10"}
+    torch.save({"state_dict": state, "hyper_parameters": parameters}, tmp_path / "cifar.ckpt")
+
+    mapped = loaded(network, tmp_path / "cifar.ckpt")
+
+    assert_same_features(lambda images: pooled(original, images), mapped)
+
+
+def test_a_small_network_is_not_given_images_as_a_large_one(tmp_path: Path) -> None:
+    state = {f"backbone.{key}": value for key, value in small_stem.get_model("resnet18-small").state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "sthalles.pth")
+    weights = str(tmp_path / "sthalles.pth")
+
+    found = resolve(ModelConfig(backbone="small:resnet18", weights=weights), None)
+
+    assert found.geometry == small_stem.SMALL
+
+
+def test_the_padding_of_solo_learns_networks_for_cifar_is_not_small_ones(tmp_path: Path) -> None:
+    state = {
+        f"module.backbone.{key}": value for key, value in small_stem.get_model("resnet18-small").state_dict().items()
+    }
+    beside = {"module.classifier.weight": torch.zeros(10, 512), "module.projector.0.weight": torch.zeros(8, 512)}
+    torch.save({"state_dict": state | beside, "hyper_parameters": {}}, tmp_path / "cifar.ckpt")
+
+    with pytest.raises(InputError, match="as solo-learn trains it on CIFAR, whose first convolution pads by 2"):
+        load_file(tmp_path / "cifar.ckpt")
 
 
 @pytest.mark.parametrize("name", [name for name in checkpoints() if name != "dino"])
