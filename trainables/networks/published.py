@@ -1,6 +1,7 @@
 """Where weights come from: published ones by name, or a file; each with its own transform."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -189,13 +190,28 @@ def embedded_geometry(path: Path) -> Geometry | None:
             return None
         with safe_open(path, "pt") as file:
             stored = (file.metadata() or {}).get(GEOMETRY_KEY)
-        return None if stored is None else TypeAdapter(Geometry).validate_python(json.loads(stored))
+        return None if stored is None else _sound(TypeAdapter(Geometry).validate_python(json.loads(stored)))
     except SafetensorError:
         return None  # Reading its tensors says what is wrong with it.
     except OSError as error:
         raise InputError(f"--weights {path}: the file cannot be read ({error.strerror}).") from error
     except (ValueError, ValidationError) as error:
         raise InputError(f"--weights {path}: its metadata's {GEOMETRY_KEY!r} is no transform ({error}).") from error
+
+
+def _sound(geometry: Geometry) -> Geometry:
+    """Return a transform of a stranger's that can be done.
+
+    Raises:
+        ValueError: It cannot be.
+    """
+    if geometry.interpolation not in ("bilinear", "bicubic"):
+        raise ValueError(f"interpolation is {geometry.interpolation!r}, not bilinear or bicubic")
+    if not 1 <= geometry.crop <= geometry.resize:
+        raise ValueError(f"a crop of {geometry.crop} px is not within {geometry.resize}")
+    if not all(map(math.isfinite, geometry.mean)) or not all(0 < value < math.inf for value in geometry.std):
+        raise ValueError("a mean is no number, or a std not above 0")
+    return geometry
 
 
 def scaled(geometry: Geometry, image_size: int | None) -> Geometry:

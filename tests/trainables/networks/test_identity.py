@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,26 @@ def test_a_file_that_carries_no_transform_takes_the_one_that_is_named(
     assert "--geometry-of names others" in caplog.text
 
 
-def test_a_transform_that_is_none_is_said(squeezenet: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"resize": "large"}, "resize"),
+        ({"interpolation": "cubic"}, "interpolation is 'cubic', not bilinear or bicubic"),
+        ({"crop": 0}, "a crop of 0 px is not within"),
+        ({"crop": OWN.resize + 1}, "is not within"),
+        ({"std": [0.2, 0.0, 0.2]}, "a std not above 0"),
+        ({"mean": [0.2, math.nan, 0.2]}, "a mean is no number"),
+    ],
+)
+def test_a_transform_that_is_none_is_said(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     broken = tmp_path / "broken.safetensors"
-    save_file({"a": torch.zeros(1)}, broken, {GEOMETRY_KEY: '{"resize": "large"}'})
+    save_file({"a": torch.zeros(1)}, broken, {GEOMETRY_KEY: json.dumps(dataclasses.asdict(OWN) | changes)})
 
-    with pytest.raises(InputError, match="its metadata's 'geometry' is no transform"):
+    with pytest.raises(InputError, match=rf"its metadata's 'geometry' is no transform \((?s:.*){said}"):
         embedded_geometry(broken)
+
+
+def test_a_transform_that_has_no_name_is_said(squeezenet: Path) -> None:
     with pytest.raises(InputError, match="--geometry-of IMAGENET9: no such weights"):
         resolve(model(squeezenet), None, "IMAGENET9")
     with pytest.raises(InputError, match="only for a file's weights"):
