@@ -108,6 +108,8 @@ def _run(config: PretrainConfig, machine: PretrainMachine, files: PretrainFiles,
         ) from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
+            if isinstance(error, ProcessEnded):
+                raise HpoError(f"{error}; the same command continues after the last epoch.") from error
             raise
         own = config.batch_size // machine.processes
         at_a_time = machine.machine.micro_batch or own
@@ -115,8 +117,6 @@ def _run(config: PretrainConfig, machine: PretrainMachine, files: PretrainFiles,
             f"there is not enough memory for {at_a_time} images at a time: give --micro-batch {max(2, at_a_time // 2)},"
             " with which the loss is still that of the whole batch, or a smaller --image-size."
         ) from error
-    except ProcessEnded as error:
-        raise HpoError(f"{error}; the same command continues after the last epoch.") from error
     raise HpoError("the pretraining ended without an encoder; the same command continues it.")
 
 

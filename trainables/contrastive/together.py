@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 _LOOK_S = 0.05
 
 
-class ProcessEnded(Exception):  # noqa: N818 - what happened, not an error of this process
+class ProcessEnded(RuntimeError):  # noqa: N818 - what happened, not an error of this process
     """Another process of the pretraining has ended before its time; the message has its last words."""
 
 
@@ -58,6 +58,8 @@ def pretrain_together(
             _wait_until_ready(others, folder)
             with joined(0, machine.processes, folder / "meeting") as processes:
                 yield from pretrain(config, machine, processes, resume_from=resume_from, save=save)
+        except ProcessEnded:
+            raise
         except RuntimeError as error:
             # What a collective operation raises where another process is gone.
             _raise_last_words(others, folder, error)
@@ -105,9 +107,10 @@ def _follow(
         with joined(rank, machine.processes, folder / "meeting") as processes:
             for _ in pretrain(config, machine, processes, resume_from=resume_from):
                 pass
-    except BaseException:
+    except BaseException as error:
         _words(rank, folder).write_text(traceback.format_exc(), encoding="utf-8")
-        raise
+        # The first process says it in a line; multiprocessing would print the traceback.
+        raise SystemExit(1) from error
 
 
 def _wait_until_ready(others: Sequence[BaseProcess], folder: Path) -> None:

@@ -17,11 +17,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _NEVER = -1, -4, -1
 _TURING = (7, 5)
 _AMPERE = (8, 0)
 _NO_MEMORY = (
-    *("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
+    *("OutOfMemoryError", "DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
     # cuDNN's word where no workspace is left for any of its algorithms (pytorch#108645).
     "unable to find an engine to execute this computation",
 )
-"""What torch says in a plain RuntimeError: of this machine's memory, or where CUDA, cuBLAS or cuDNN finds none."""
+"""What torch says in a plain RuntimeError of this machine's memory, or where CUDA, cuBLAS or cuDNN finds none; and what
+another process says of torch's own error."""
 
 
 @dataclass(frozen=True)

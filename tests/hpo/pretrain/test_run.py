@@ -11,6 +11,7 @@ from hpo.errors import HpoError, UsageError
 from hpo.pretrain.files import files_of, metadata, owned
 from hpo.pretrain.run import Pretrained, run_pretraining
 from tests import pretraining as small
+from trainables.contrastive.together import ProcessEnded
 from trainables.data.datasets import training_images
 
 
@@ -110,11 +111,18 @@ def test_where_no_encoder_can_be_is_said_before_anything_is_done(tmp_path: Path,
         files_of(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        ProcessEnded("process 2 of 2 ended with code 1: torch.OutOfMemoryError: CUDA out of memory."),
+    ],
+)
 def test_too_little_memory_names_the_option_that_helps(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(*_arguments: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        raise error
 
     monkeypatch.setattr("trainables.contrastive.pretraining.train_step", full)
 
