@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 
 from benchmarks.retrain_data import subset
 from trainables.config import DataConfig, MachineConfig
-from trainables.contrastive.config import PretrainConfig, PretrainedEncoder, PretrainMachine, ViewConfig, view_geometry
+from trainables.contrastive.config import PretrainConfig, PretrainedEncoder, PretrainMachine, composed, view_geometry
 from trainables.contrastive.nt_xent import nt_xent
 from trainables.contrastive.pretraining import drawn_views, features, new_learner, open_pretrain_data, pretrain
 from trainables.contrastive.step import Learner, both_views, train_step
@@ -39,26 +39,19 @@ from trainables.data.image_store import open_store
 
 SIZE = 32
 FRACTIONS = (0.01, 0.05, 0.1, 1.0)
-FASHION_IMAGES = 2000
 VAL_FRACTION = 0.1
 Features = Callable[[np.ndarray], np.ndarray]
 
 
 def config(dataset: str, seed: int, options: argparse.Namespace) -> PretrainConfig:
     """Return the pretraining of a dataset; digits are not mirrored, for a mirrored digit is another sign."""
-    return PretrainConfig(
-        data=DataConfig(dataset=dataset, val_fraction=VAL_FRACTION, layouts="recognised"),
-        backbone=f"{options.stem}:resnet18",
-        image_size=SIZE,
-        views=ViewConfig(flip=dataset != "digits", strength=options.strength, min_area=options.min_crop, blur=0.0),
-        temperature=options.temperature,
-        batch_size=options.batch,
-        epochs=options.epochs,
-        warmup_epochs=options.epochs / 10,
-        optimizer=options.optimizer,
-        learning_rate=options.learning_rate,
-        scaling="linear" if options.optimizer == "lars" else "sqrt",
+    return composed(
+        DataConfig(dataset=dataset, val_fraction=VAL_FRACTION, layouts="recognised"),
+        f"{options.stem}:resnet18",
+        SIZE,
+        vars(options) | {"flip": dataset != "digits"},
         knn_every=max(1, options.epochs // 5),
+        precision="auto",
         seed=seed,
     )
 
@@ -73,7 +66,7 @@ def quality(dataset: str, options: argparse.Namespace) -> None:
     found: dict[tuple[str, float], list[float]] = {}
     asked, begun = config(dataset, 0, options), time.perf_counter()
     known, tested = (read(asked.data, str(options.data_dir)) for read in (training_images, held_out_images))
-    pixels = [decoded(images, options) for images in (known, tested)]
+    pixels = [decoded(images, SIZE, machine(options)) for images in (known, tested)]
     kinds = ("SimCLR", "random network", "raw pixels")
     for seed in range(options.seeds):
         asked = config(dataset, seed, options)
@@ -96,10 +89,9 @@ def quality(dataset: str, options: argparse.Namespace) -> None:
     sys.stdout.flush()
 
 
-def decoded(images: LabelledImages, options: argparse.Namespace) -> np.ndarray:
+def decoded(images: LabelledImages, size: int, machine: PretrainMachine) -> np.ndarray:
     """Return the pixels of a split at the size of the encoder's input."""
-    given = machine(options).machine
-    return open_store(images, view_geometry(SIZE), given.data_dir, given.cache_bytes)
+    return open_store(images, view_geometry(size), machine.machine.data_dir, machine.machine.cache_bytes)
 
 
 def trained(asked: PretrainConfig, options: argparse.Namespace) -> Features:
@@ -178,8 +170,9 @@ def speed(options: argparse.Namespace) -> None:
     # All in float32: the other's loop has no autocast.
     asked = dataclasses.replace(config("digits", 0, options), precision="fp32")
     data, learner = open_pretrain_data(asked, machine(options)), new_learner(asked, machine(options))
-    batches = np.array_split(data.splits.train, len(data.splits.train) // options.batch)
-    batches = [batch[: options.batch] for batch in batches if len(batch) >= options.batch]
+    size = asked.batch_size
+    batches = np.array_split(data.splits.train, len(data.splits.train) // size)
+    batches = [batch[:size] for batch in batches if len(batch) >= size]
     pixels = [torch.from_numpy(data.pixels[batch]) for batch in batches]
     learner.network.train()
 
@@ -195,7 +188,7 @@ def speed(options: argparse.Namespace) -> None:
     shown = np.concatenate(batches)
     loader = DataLoader(
         Pictures(np.array(data.pixels[shown]), transform),
-        options.batch,
+        size,
         shuffle=True,
         drop_last=True,
         num_workers=options.workers,
@@ -248,13 +241,14 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=Path(".bench"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch-size", type=int)
     parser.add_argument("--stem", choices=["torchvision", "small"], default="torchvision")
-    parser.add_argument("--optimizer", choices=["adam", "lars"], default="adam")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--temperature", type=float, default=0.5)
-    parser.add_argument("--strength", type=float, default=0.5)
-    parser.add_argument("--min-crop", type=float, default=0.2)
+    parser.add_argument("--optimizer", choices=["adam", "lars"])
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--strength", type=float)
+    parser.add_argument("--min-crop", type=float)
+    parser.add_argument("--images", type=int, default=2000, help="of Fashion-MNIST")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
@@ -262,14 +256,14 @@ def main() -> None:
         speed(options)
         return
     for name in options.datasets:
-        quality(fashion(options.data_dir) if name == "fashion" else name, options)
+        quality(fashion(options.data_dir, options.images) if name == "fashion" else name, options)
 
 
-def fashion(data_dir: Path) -> str:
+def fashion(data_dir: Path, images: int) -> str:
     """Write a subset of Fashion-MNIST that is not there yet, and return the dataset."""
     data = DataConfig(dataset="fashion-mnist")
     known, tested = (read(data, str(data_dir)) for read in (training_images, held_out_images))
-    return subset(data_dir.absolute(), f"fashion-{FASHION_IMAGES}", known, tested, range(10), FASHION_IMAGES)
+    return subset(data_dir.absolute(), f"fashion-{images}", known, tested, range(10), images)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,13 @@ class PretrainImages:
     image_size: Annotated[
         int | None, Help("Side of a view, in pixels; default 32 of the small datasets, else 224.", least=8)
     ] = None
-    min_crop: Annotated[float, Help("Least share of an image's area in a view, above 0 up to 1.")] = 0.08
+    min_crop: Annotated[
+        float | None, Help("Least share of an image's area in a view, above 0 up to 1; default 0.08, up to 64 px 0.5.")
+    ] = None
     flip: Annotated[bool, Help("Whether views are mirrored.")] = True
-    strength: Annotated[float, Help("Of the colour jitter: 0 none, 1 the paper's.", least=0, most=2)] = 1.0
+    strength: Annotated[
+        float | None, Help("Of the colour jitter, 0 for none; default 1, up to 64 px 0.5.", least=0, most=2)
+    ] = None
     blur: Annotated[
         float | None, Help("Share of views that are blurred; default 0.5, up to 64 px 0.", least=0, most=1)
     ] = None
@@ -59,7 +63,10 @@ class PretrainOptions:
 
     stem: Annotated[Stem, Help("First layers: small for images up to 64 px (auto), or those for ImageNet.")] = "auto"
     epochs: Annotated[int, Help("Passes over the images.", least=1)] = 100
-    warmup_epochs: Annotated[float, Help("Epochs in which the learning rate rises.", least=0)] = 10.0
+    warmup_epochs: Annotated[
+        float | None,
+        Help("Epochs in which the learning rate rises; default a tenth of them, at most 10.", least=0),
+    ] = None
     batch_size: Annotated[int, Help("Images per step; two views of each.", least=2)] = 256
     temperature: Annotated[float, Help("Of the loss, above 0.")] = 0.5
     projection: Annotated[int, Help("Numbers per projection.", least=1)] = 128
@@ -143,7 +150,7 @@ def config_of(arch: str, images: PretrainImages, options: PretrainOptions, seed:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"--{name.replace('_', '-')} must be a finite number, but is {value}.")
     for name, value, fits in (
-        ("--min-crop", images.min_crop, 0 < images.min_crop <= 1),
+        ("--min-crop", images.min_crop, images.min_crop is None or 0 < images.min_crop <= 1),
         ("--temperature", options.temperature, options.temperature > 0),
         ("--learning-rate", options.learning_rate, options.learning_rate is None or options.learning_rate > 0),
     ):

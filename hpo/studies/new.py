@@ -8,7 +8,7 @@ from hpo.spec import NewStudy, RunOptions, SearchConfig, StudySpec, split_seeds
 from hpo.studies.preflight import deduplicated, findings, identified, readable
 from search_spaces import SearchSpace
 from trainables.config import FREEZE_MODES, DataConfig, Exif, ModelConfig
-from trainables.contrastive.config import USUAL
+from trainables.contrastive.config import usual
 from trainables.contrastive.trial import encoder_of, with_stored_images
 from trainables.data import datasets, folders, splits
 from trainables.networks import backbones, freeze, identity
@@ -73,7 +73,7 @@ def new_study(
     images = datasets.training_images(data, options.data_dir)
     divided = splits.split(images, data)
     if trainable == SIMCLR_PRETRAIN:
-        _check_batches(space, len(divided.train), data.dataset)
+        _check_batches(space, model, len(divided.train), data.dataset)
     data = dataclasses.replace(data, splits_sha256=divided.fingerprint)
     spec = StudySpec(
         data=data, model=model, search=search, seed=seed, trainable=trainable, trainable_sha256=trainable_sha256
@@ -86,13 +86,14 @@ def new_study(
     )
 
 
-def _check_batches(space: SearchSpace, images: int, dataset: str) -> None:
+def _check_batches(space: SearchSpace, model: ModelConfig, images: int, dataset: str) -> None:
     """See that the images of a dataset fill the largest batch of a pretraining.
 
     Raises:
         UsageError: They do not.
     """
-    largest = space.largest("batch_size") if "batch_size" in space.parameters else USUAL["batch_size"]
+    assert model.image_size is not None
+    largest = space.largest("batch_size") if "batch_size" in space.parameters else usual(model.image_size)["batch_size"]
     if largest > images:
         raise UsageError(
             f"the search space has a batch_size of {largest}, and {dataset} {images} images to pretrain on; lower it in"

@@ -317,7 +317,7 @@ def test_any_parameters_of_ones_own_are_a_space_or_are_refused(parameters: dict[
 def test_a_trainable_has_its_own_space_or_needs_a_file(tmp_path: Path) -> None:
     space = search_spaces.for_study("resnet18", "default", None, "simclr-pretrain")
 
-    assert space.enqueue[0]["temperature"] == 0.5
+    assert [one["min_crop"] for one in space.enqueue] == [0.5, 0.08]
     assert space.max_epochs == 100
     with pytest.raises(SpaceError, match="--trainable mine:train: has no search space of its own"):
         search_spaces.for_study("resnet18", "default", None, "mine:train")

@@ -15,19 +15,21 @@ Stem = Literal["auto", "small", "imagenet"]
 SMALL_IMAGE = 64
 """Up to this side, in pixels, a network has the small-image stem and views are not blurred (Chen et al. 2020,
 appendix B.9, for CIFAR-10)."""
-USUAL: dict[str, Any] = {
+_USUAL: dict[str, Any] = {
     "min_crop": 0.08,
     "flip": True,
     "strength": 1.0,
+    "blur": 0.5,
     "epochs": 100,
-    "warmup_epochs": 10.0,
     "batch_size": 256,
     "temperature": 0.5,
     "projection": 128,
     "optimizer": "adam",
     "weight_decay": 1e-6,
 }
-"""What `hpo pretrain` takes where nothing else is asked for; see `composed` for what depends on the rest."""
+_USUAL_SMALL: dict[str, Any] = {"min_crop": 0.5, "strength": 0.5, "blur": 0.0}
+"""What is otherwise up to `SMALL_IMAGE` pixels, by `benchmarks.pretrain_defaults`; strength and blur as in Chen et al.
+2020, appendix B.9."""
 _USUAL_RATES: dict[OptimizerName, float] = {"lars": 0.3, "adam": 1e-3}
 _SMALL_DATASETS = ("fashion-mnist", "cifar10", "digits")
 _SMALL_SIZE, _USUAL_SIZE = 32, 224
@@ -153,14 +155,14 @@ def composed(
         data: The images.
         backbone: ``torchvision:NAME`` or ``small:NAME``.
         image_size: Side of a view, in pixels.
-        options: By the names of `USUAL`, and `learning_rate`, `scaling` and `blur`; others are not looked at.
+        options: By the names of `usual`, `learning_rate`, `scaling` and `warmup_epochs`; others are not looked at.
         knn_every: Epochs between two measurements.
         precision: What the network computes in.
         seed: That of the network and the views.
     """
-    given = USUAL | {name: value for name, value in options.items() if value is not None}
+    given = usual(image_size) | {name: value for name, value in options.items() if value is not None}
     optimizer: OptimizerName = given["optimizer"]
-    usual_blur = 0.0 if image_size <= SMALL_IMAGE else 0.5
+    epochs: int = given["epochs"]
     return PretrainConfig(
         data=data,
         backbone=backbone,
@@ -169,13 +171,13 @@ def composed(
             min_area=given["min_crop"],
             flip=given["flip"],
             strength=given["strength"],
-            blur=given.get("blur", usual_blur),
+            blur=given["blur"],
         ),
         temperature=given["temperature"],
         projection=given["projection"],
         batch_size=given["batch_size"],
-        epochs=given["epochs"],
-        warmup_epochs=min(given["warmup_epochs"], given["epochs"] / 2),
+        epochs=epochs,
+        warmup_epochs=min(given.get("warmup_epochs", min(10, epochs / 10)), epochs / 2),
         optimizer=optimizer,
         learning_rate=given.get("learning_rate", _USUAL_RATES[optimizer]),
         scaling=given.get("scaling", "linear" if optimizer == "lars" else "sqrt"),
@@ -184,6 +186,11 @@ def composed(
         precision=precision,
         seed=seed,
     )
+
+
+def usual(image_size: int) -> dict[str, Any]:
+    """Return what `hpo pretrain` takes where nothing else is asked for; see `composed` for what depends on the rest."""
+    return _USUAL | (_USUAL_SMALL if image_size <= SMALL_IMAGE else {})
 
 
 def usual_size(dataset: str) -> int:

@@ -43,6 +43,8 @@ PRETRAINING_KEY = "pretraining"
 """Key in an encoder's metadata: its `PretrainConfig` as JSON."""
 RESULT_KEY = "pretraining_result"
 """Key in an encoder's metadata: the last epoch, and the kNN accuracy of the random network, as JSON."""
+MICRO_BATCH_KEY = "micro_batch"
+"""Key in an encoder's metadata: how many images batch norm took its statistics from; missing: from a whole batch."""
 _ONE_POINT = -0.1
 """From this uniformity on nearly all images are one point: their mean squared distance is about 0.05."""
 _EVALUATION_BATCH = 256
@@ -96,7 +98,8 @@ def pretrain(
     yield from progress.epochs
     for number in range(len(progress.epochs) + 1, config.epochs + 1):
         epoch = _run_epoch(learner, data, number)
-        _warn_of_collapse(config, [*progress.epochs, epoch], len(data.splits.train) // config.batch_size)
+        if is_first:
+            _warn_of_collapse(config, [*progress.epochs, epoch], len(data.splits.train) // config.batch_size)
         progress.epochs.append(epoch)
         if save is not None and is_first and epoch.is_finite:
             save(checkpoint.dump(learner, progress))
@@ -198,6 +201,8 @@ def encoder_file(learner: Learner, progress: checkpoint.Progress) -> bytes:
         PRETRAINING_KEY: json.dumps(dataclasses.asdict(learner.config)),
         RESULT_KEY: json.dumps(result),
     }
+    if learner.micro_batch is not None:
+        metadata[MICRO_BATCH_KEY] = str(learner.micro_batch)
     state = learner.network.encoder.state_dict()
     return to_safetensors({name: values.cpu().contiguous() for name, values in state.items()}, metadata)
 

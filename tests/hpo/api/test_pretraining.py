@@ -49,9 +49,20 @@ def test_the_rate_and_how_it_grows_are_the_optimisers() -> None:
     assert config(optimizer="lars", learning_rate=0.075, scaling="sqrt").peak_learning_rate == pytest.approx(0.075)
 
 
-def test_warm_up_takes_at_most_half_of_the_epochs() -> None:
-    assert config(epochs=10).warmup_epochs == 5
-    assert config(epochs=100).warmup_epochs == 10
+def test_views_of_small_images_differ_less() -> None:
+    small, large = config(), config({"dataset": "pets"})
+
+    assert (small.views.min_area, small.views.strength) == (0.5, 0.5)
+    assert (large.views.min_area, large.views.strength) == (0.08, 1.0)
+    asked = config({"min_crop": 0.1, "strength": 0.0})
+    assert (asked.views.min_area, asked.views.strength) == (0.1, 0.0)
+
+
+def test_warm_up_takes_a_tenth_of_the_epochs_or_what_is_asked_for_up_to_half_of_them() -> None:
+    assert config(epochs=5).warmup_epochs == 0.5
+    assert config(epochs=1000).warmup_epochs == 10
+    assert config(epochs=10, warmup_epochs=20).warmup_epochs == 5
+    assert config(epochs=10, warmup_epochs=0).warmup_epochs == 0
 
 
 def test_images_are_divided_as_in_a_study_of_the_same_seed(tmp_path: Path) -> None:
