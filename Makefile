@@ -16,7 +16,7 @@ BIN := .venv/bin
 demo: .venv/.installed
 	@echo "No pretrained encoder comes with the project, so the demo first pretrains one, on digits without their labels."
 	$(BIN)/hpo pretrain --arch resnet18 --stem imagenet --dataset digits --image-size 16 --no-flip --batch-size 64 \
-	    --epochs 6 --knn-every 3 --output digits.safetensors
+	    --epochs 8 --knn-every 4 --output digits.safetensors
 	$(BIN)/hpo run --backbone torchvision:resnet18 --weights digits.safetensors --dataset digits \
 	    --space docs/demo.toml --trials 10 --study demo
 
