@@ -121,7 +121,7 @@ def test_a_study_of_the_first_version_keeps_the_default_weights_transform() -> N
 
 def test_a_network_for_larger_images_is_built_for_them(tmp_path: Path) -> None:
     state = get_model("vit_b_32", weights=None, image_size=96).state_dict()
-    metadata = {GEOMETRY_KEY: json.dumps(dataclasses.asdict(dataclasses.replace(OWN, crop=96)))}
+    metadata = {GEOMETRY_KEY: json.dumps(dataclasses.asdict(dataclasses.replace(OWN, resize=96, crop=96)))}
     save_file(state, tmp_path / "vit.safetensors", metadata)
 
     found = resolve(ModelConfig(backbone="vit", weights=str(tmp_path / "vit.safetensors")), None)

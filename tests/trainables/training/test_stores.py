@@ -176,7 +176,7 @@ def network():
         data = trial.open_training_data(asked)
         found.append(np.array(with_features(new_learner(asked, 10), data.examples)[1].inputs))
 
-    assert not np.allclose(*found)
+    assert not np.allclose(found[0], found[1])
 
 
 def test_features_are_found_again_by_a_process_that_is_warm_from_another_study(tmp_path: Path) -> None:
