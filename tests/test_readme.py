@@ -104,7 +104,7 @@ def test_the_studys_commands_run_in_the_readmes_order(folder: Path) -> None:
     for command in COMMANDS:
         if ("demo" not in command and command != "hpo status") or command.startswith(("make ", "hpo dashboard")):
             continue
-        target = command.replace("--trials 16", "--trials 4").replace("--seeds 3", "--seeds 2")
+        target = command.replace("--trials 14", "--trials 4").replace("--seeds 3", "--seeds 2")
         if command.startswith("hpo delete"):
             watch_dashboard(folder)
         out = run(folder, target)
