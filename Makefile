@@ -40,7 +40,7 @@ chaos: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
-# The figures of docs/performance.md, measured on this machine: about five hours on two cores, half of them for
+# The figures of docs/performance.md, measured on this machine: about six hours on two cores, half of them for
 # the study.
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks.driver
@@ -57,6 +57,7 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.retrain --data-dir .bench
 	$(BIN)/python -m benchmarks.pretrain speed --data-dir .bench
 	$(BIN)/python -m benchmarks.pretrain quality --data-dir .bench
+	$(BIN)/python -m benchmarks.pretrain_defaults run --data-dir .bench
 
 check: .venv/.installed
 	$(BIN)/ruff check .

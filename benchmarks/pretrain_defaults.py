@@ -143,13 +143,15 @@ def kept() -> list[Measured]:
 
 def tables(runs: list[Measured]) -> str:
     """Return the effect of each option by each measure, and the two settings over their seeds, as Markdown."""
-    lines = [f"| option | measure | {' | '.join(TASKS)} | mean |", f"|---|---|{'---:|' * (len(TASKS) + 1)}"]
+    lines = [f"| option | measure | {' | '.join(TASKS)} | mean | chance |", f"|---|---|{'---:|' * (len(TASKS) + 2)}"]
     for name, (published, other) in OPTIONS.items():
         for measure, words in MEASURES.items():
             effects = [
                 _mean(runs, task, measure, name, other) - _mean(runs, task, measure, name, published) for task in TASKS
             ]
-            cells = " | ".join(f"{one:+.3f}" for one in [*effects, np.mean(effects)])
+            cells = " | ".join(
+                [*(f"{one:+.3f}" for one in [*effects, np.mean(effects)]), f"{_chance(runs, measure):.3f}"]
+            )
             lines.append(f"| {name} {other:g} instead of {published:g} | {words} | {cells} |")
     head = ["setting", "task", *MEASURES.values(), "kNN before"]
     lines += ["", f"| {' | '.join(head)} |", f"|---|---|{'---:|' * (len(MEASURES) + 1)}"]
@@ -167,6 +169,21 @@ def tables(runs: list[Measured]) -> str:
 def _mean(runs: list[Measured], task: str, measure: str, option: str, value: float) -> float:
     found = [getattr(one, measure) for one in runs if (one.task, one.seed, one.options[option]) == (task, 0, value)]
     return float(np.mean(found))
+
+
+def _chance(runs: list[Measured], measure: str) -> float:
+    """Return the standard error of a mean effect: by the contrasts of pairs of options, as if none had an effect."""
+    contrasts = []
+    first, *others = OPTIONS
+    for task, other in itertools.product(TASKS, others):
+        signed = [
+            (1 if (one.options[first] == PUBLISHED[first]) == (one.options[other] == PUBLISHED[other]) else -1)
+            * getattr(one, measure)
+            for one in runs
+            if (one.task, one.seed) == (task, 0)
+        ]
+        contrasts.append(sum(signed) / (len(signed) / 2))
+    return float(np.sqrt(np.mean(np.square(contrasts)) / len(TASKS)))
 
 
 def main() -> None:
