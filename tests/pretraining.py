@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from trainables.config import DataConfig, MachineConfig
-from trainables.contrastive.config import PretrainConfig, PretrainMachine
+from trainables.contrastive.config import PretrainConfig, PretrainMachine, composed
 
 
 def write_images(folder: Path) -> Path:
@@ -24,18 +24,18 @@ def write_images(folder: Path) -> Path:
 
 def config(folder: Path, **changes: Any) -> PretrainConfig:
     """Return the configuration, but for `changes`."""
-    plain = PretrainConfig(
-        data=DataConfig(dataset=f"imagefolder:{folder}", layouts="recognised", exif="turn"),
-        backbone="small:resnet18",
-        image_size=8,
-        batch_size=10,
-        epochs=3,
-        warmup_epochs=1.0,
-        optimizer="adam",
-        learning_rate=1e-2,
-        projection=16,
+    options = {
+        **{"batch_size": 10, "epochs": 3, "warmup_epochs": 1.0, "projection": 16, "learning_rate": 1e-2},
+        **{"scaling": "linear", "min_crop": 0.08, "strength": 1.0, "blur": 0.5},
+    }
+    plain = composed(
+        DataConfig(dataset=f"imagefolder:{folder}", layouts="recognised", exif="turn"),
+        "small:resnet18",
+        8,
+        options,
         knn_every=2,
         precision="fp32",
+        seed=0,
     )
     return dataclasses.replace(plain, **changes)
 

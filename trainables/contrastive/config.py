@@ -39,7 +39,7 @@ REFERENCE_BATCH = 256
 
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig:
-    """How a view of an image is made: Chen et al. 2020, appendix A, with its defaults."""
+    """How a view of an image is made: Chen et al. 2020, appendix A, with its defaults for ImageNet."""
 
     min_area: float = 0.08
     """Least share of the image's area in a random crop, in (0, 1]."""
@@ -61,27 +61,27 @@ class PretrainConfig:
     """``torchvision:NAME`` or ``small:NAME`` of a ResNet."""
     image_size: int
     """Side of a view, in pixels."""
-    views: ViewConfig = ViewConfig()
-    temperature: float = 0.5
+    views: ViewConfig
+    temperature: float
     """Of NT-Xent, above 0."""
-    projection: int = 128
+    projection: int
     """Numbers per projection."""
-    batch_size: int = 256
+    batch_size: int
     """Images per step; each gives two views."""
-    epochs: int = 100
-    warmup_epochs: float = 10.0
+    epochs: int
+    warmup_epochs: float
     """Epochs in which the learning rate rises."""
-    optimizer: OptimizerName = "lars"
-    learning_rate: float = 0.3
+    optimizer: OptimizerName
+    learning_rate: float
     """For a batch of `REFERENCE_BATCH` images."""
-    scaling: Scaling = "linear"
+    scaling: Scaling
     """Whether the learning rate grows with the batch size or with its square root."""
-    weight_decay: float = 1e-6
+    weight_decay: float
     """None is on biases and batch norms."""
-    knn_every: int = 10
+    knn_every: int
     """Epochs between two measurements of the kNN accuracy; it is measured after the last in any case."""
-    precision: Precision = "auto"
-    seed: int = 0
+    precision: Precision
+    seed: int
 
     @property
     def peak_learning_rate(self) -> float:

@@ -8,11 +8,17 @@ import torch
 from torch import nn
 
 from trainables.config import DataConfig
-from trainables.contrastive.config import PretrainConfig
+from trainables.contrastive.config import composed
 from trainables.contrastive.optimizer import Lars, learning_rate, new_optimizer
 
-CONFIG = PretrainConfig(
-    data=DataConfig(dataset="digits"), backbone="small:resnet18", image_size=32, batch_size=1024, epochs=20
+CONFIG = composed(
+    DataConfig(dataset="digits"),
+    "small:resnet18",
+    32,
+    {"batch_size": 1024, "epochs": 20, "warmup_epochs": 10, "optimizer": "lars"},
+    knn_every=1,
+    precision="fp32",
+    seed=0,
 )
 
 

@@ -11,22 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import DataConfig, MachineConfig
-from trainables.contrastive.config import PretrainConfig, PretrainMachine, ViewConfig
+from trainables.contrastive.config import PretrainMachine, ViewConfig, composed
 from trainables.contrastive.encoder import SimCLR
 from trainables.contrastive.nt_xent import nt_xent
 from trainables.contrastive.pretraining import drawn_views, new_learner
 from trainables.contrastive.processes import ALONE, Processes, joined
 from trainables.contrastive.step import Learner, both_views, train_step
 
-CONFIG = PretrainConfig(
-    data=DataConfig(dataset="digits"),
-    backbone="small:resnet18",
-    image_size=8,
-    batch_size=8,
-    epochs=1,
-    projection=16,
-    learning_rate=3.0,
+CONFIG = composed(
+    DataConfig(dataset="digits"),
+    "small:resnet18",
+    8,
+    {"batch_size": 8, "epochs": 1, "projection": 16, "optimizer": "lars", "learning_rate": 3.0},
+    knn_every=1,
     precision="fp32",
+    seed=0,
 )
 PIXELS = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (8, 3, 8, 8), np.uint8))
 
