@@ -44,7 +44,7 @@ PRETRAINING_KEY = "pretraining"
 RESULT_KEY = "pretraining_result"
 """Key in an encoder's metadata: the last epoch, and the kNN accuracy of the random network, as JSON."""
 MICRO_BATCH_KEY = "micro_batch"
-"""Key in an encoder's metadata: how many images batch norm took its statistics from; missing: from a whole batch."""
+"""Key in an encoder's metadata: the most images that batch norm took its statistics from; missing: a whole batch."""
 _ONE_POINT = -0.1
 """From this uniformity on nearly all images are one point: their mean squared distance is about 0.05."""
 _EVALUATION_BATCH = 256

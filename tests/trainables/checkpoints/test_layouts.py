@@ -382,9 +382,11 @@ def test_lightning_bolts_networks_for_small_images_are_those_of_small(tmp_path: 
 
 
 def test_a_small_network_is_not_given_images_as_a_large_one(tmp_path: Path) -> None:
-    state = {f"backbone.{key}": value for key, value in small_stem.get_model("resnet18-small").state_dict().items()}
-    torch.save({"state_dict": state}, tmp_path / "sthalles.pth")
-    weights = str(tmp_path / "sthalles.pth")
+    state = {f"encoder_q.{key}": value for key, value in small_stem.get_model("resnet18-small").state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "moco.pth")
+    weights = str(tmp_path / "moco.pth")
+    moco = next(layout for layout in LAYOUTS if layout.name == "moco")
+    assert recognise(state) == moco
 
     found = resolve(ModelConfig(backbone="small:resnet18", weights=weights), None)
 

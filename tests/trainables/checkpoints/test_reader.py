@@ -243,9 +243,9 @@ SHARED_TENSORS = shared_module(
     6,
     "k" * 40,
 )
-# A list of 20,000 that each of 2 ** 60 modules has.
+# A list of 20,000 that each of 2 ** 8 modules has.
 SHARED_LIST = shared_module(
-    b"\x80\x04](" + b"N" * 20_000 + b"eq\x0a0}q\x0b0", 60, "a", dumped("_non_persistent_buffers_set") + b"h\x0a"
+    b"\x80\x04](" + b"N" * 20_000 + b"eq\x0a0}q\x0b0", 8, "a", dumped("_non_persistent_buffers_set") + b"h\x0a"
 )
 # A long key, in front of many state dicts.
 LONG_KEY = (
@@ -341,6 +341,10 @@ def test_a_hostile_pickle_runs_nothing_and_ends_in_a_line(
     assert len(said) < 700
     assert [path.name for path in tmp_path.iterdir()] == ["hostile.pth"]
     assert torch._utils._rebuild_tensor_v2.__code__ is rebuild
+
+
+def test_a_list_that_modules_share_counts_as_parts_of_each(tmp_path: Path) -> None:
+    assert "a module of more parts than a network has" in refused(tmp_path / "hostile.pth", archive(SHARED_LIST))
 
 
 def test_a_legacy_storage_larger_than_the_file_is_refused_before_it_is_made(tmp_path: Path) -> None:

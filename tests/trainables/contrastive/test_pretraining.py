@@ -175,6 +175,18 @@ def test_the_encoder_is_taken_as_weights_with_its_preprocessing(undisturbed: Run
         assert file.metadata().keys() == {"geometry", "pretraining", "pretraining_result"}
 
 
+def test_the_encoder_says_of_how_many_images_batch_norm_took_its_statistics(folder: Path, tmp_path: Path) -> None:
+    machine = small.machine(folder)
+    parts = dataclasses.replace(machine, machine=dataclasses.replace(machine.machine, micro_batch=5))
+    *_, made = pretrain(small.config(folder, epochs=1), parts)
+    assert isinstance(made, PretrainedEncoder)
+    path = tmp_path / "encoder.safetensors"
+    path.write_bytes(made.encoder)
+
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["micro_batch"] == "5"
+
+
 def test_a_file_of_the_other_stem_says_which_backbone_it_is_of(undisturbed: Run, tmp_path: Path) -> None:
     path = tmp_path / "encoder.safetensors"
     path.write_bytes(undisturbed.encoder.encoder)
